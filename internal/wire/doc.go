@@ -1,0 +1,17 @@
+// Package wire is the one place where what crosses the network is spelled:
+// accounts, subjects, buckets, keys, payloads, signatures, and the names that
+// are allowed in them. It owns shapes and their validation, imports only the
+// standard library, and does no I/O, so that agent, operator, callout and
+// server agree without importing each other.
+//
+// Payloads only grow: a field is never renamed, retyped or reused. Every
+// released JSON stays in testdata and must still decode.
+//
+// History
+//
+//	2026-11-23  v1: manifest, desired state (PodmanV0), device state, info,
+//	            heartbeat, commands, signatures.
+package wire
+
+// SchemaVersion is the value of every payload's schemaVersion field.
+const SchemaVersion = 1

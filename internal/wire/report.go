@@ -1,0 +1,104 @@
+package wire
+
+import "time"
+
+// DeviceState is everything a device reports of its deployments. It is one
+// message under one key: a key per deployment would let a device fill the
+// bucket with keys.
+type DeviceState struct {
+	SchemaVersion int    `json:"schemaVersion"`
+	Device        string `json:"device"`
+	// Revision is that of the manifest that the device last accepted; 0
+	// before the first.
+	Revision    uint64            `json:"revision"`
+	At          time.Time         `json:"at"` // by the device's clock
+	Deployments []DeploymentState `json:"deployments"`
+	// Error is what keeps the device from working on its manifest, such as
+	// a signature that does not match; empty when there is nothing.
+	Error string `json:"error,omitempty"`
+}
+
+// Phase is how far a deployment or a service is.
+type Phase string
+
+// The phases.
+const (
+	PhasePending  Phase = "Pending"  // being worked on: pulling, creating, waiting
+	PhaseRunning  Phase = "Running"  // as desired
+	PhaseFailed   Phase = "Failed"   // an attempt failed; it will be tried again
+	PhaseStopped  Phase = "Stopped"  // stopped on purpose, or run to its end
+	PhaseRemoving Phase = "Removing" // no longer desired, still there
+)
+
+// DeploymentState is one deployment on one device.
+type DeploymentState struct {
+	Name       string         `json:"name"`
+	UID        string         `json:"uid,omitempty"` // of the Deployment object
+	Generation int64          `json:"generation"`    // that this state is about
+	Phase      Phase          `json:"phase"`
+	Message    string         `json:"message,omitempty"` // the error text when Failed
+	Since      time.Time      `json:"since"`             // when Phase was entered
+	Services   []ServiceState `json:"services,omitempty"`
+}
+
+// ServiceState is one container of a deployment.
+type ServiceState struct {
+	Name        string     `json:"name"`
+	Phase       Phase      `json:"phase"`
+	Message     string     `json:"message,omitempty"`
+	ContainerID string     `json:"containerId,omitempty"`
+	Image       string     `json:"image,omitempty"`
+	ImageDigest string     `json:"imageDigest,omitempty"`
+	StartedAt   *time.Time `json:"startedAt,omitempty"`
+}
+
+// MaxMessageBytes bounds every message in a report, so that one device's state
+// fits BucketState.
+const MaxMessageBytes = 1024
+
+// ClipMessage shortens an error text to MaxMessageBytes.
+func ClipMessage(s string) string { return clip(s, MaxMessageBytes) }
+
+// DeviceInfo is what a device is. It changes rarely: it is written on start
+// and when something in it changed.
+type DeviceInfo struct {
+	SchemaVersion int    `json:"schemaVersion"`
+	Device        string `json:"device"`
+	// MachineID is a hash derived from /etc/machine-id (machine-id(5)
+	// forbids to publish the id itself). It tells two machines apart that
+	// claim one device id.
+	MachineID string            `json:"machineId"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	Inventory Inventory         `json:"inventory"`
+	StartedAt time.Time         `json:"startedAt"` // of the agent
+}
+
+// Inventory is the hardware and software of a device.
+type Inventory struct {
+	Hostname        string `json:"hostname,omitempty"`
+	OS              string `json:"os,omitempty"`           // PRETTY_NAME of os-release(5)
+	Kernel          string `json:"kernel,omitempty"`       // uname -r
+	Architecture    string `json:"architecture,omitempty"` // GOARCH names: amd64, arm64, arm
+	Model           string `json:"model,omitempty"`        // device tree or DMI
+	CPUs            int    `json:"cpus,omitempty"`
+	MemoryBytes     uint64 `json:"memoryBytes,omitempty"`
+	DiskBytes       uint64 `json:"diskBytes,omitempty"` // of the file system with the agent's state
+	AgentVersion    string `json:"agentVersion,omitempty"`
+	PodmanVersion   string `json:"podmanVersion,omitempty"`
+	BootID          string `json:"bootId,omitempty"` // /proc/sys/kernel/random/boot_id
+	CgroupsVersion  string `json:"cgroupsVersion,omitempty"`
+	ContainerEngine string `json:"containerEngine,omitempty"` // "podman", or "none" without a runtime
+}
+
+// HeartbeatInterval is the time between two heartbeats of a device.
+const HeartbeatInterval = 30 * time.Second
+
+// Heartbeat says that an agent is alive.
+type Heartbeat struct {
+	SchemaVersion int       `json:"schemaVersion"`
+	Device        string    `json:"device"`
+	At            time.Time `json:"at"` // by the device's clock
+	// Revision is that of the manifest in force, so that a control plane
+	// sees a device that missed a hint.
+	Revision uint64 `json:"revision"`
+}
