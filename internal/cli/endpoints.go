@@ -1,0 +1,67 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/nationtech/fleetctl/internal/hint"
+)
+
+// Endpoints is the endpoints.json that `fleet-server all` writes into its data
+// directory once it is ready.
+type Endpoints struct {
+	SchemaVersion  int    `json:"schemaVersion"`
+	Kubeconfig     string `json:"kubeconfig"`
+	NATSURL        string `json:"natsURL"`
+	APIURL         string `json:"apiURL"`
+	CAFile         string `json:"caFile"`
+	AdminTokenFile string `json:"adminTokenFile"`
+	PID            int    `json:"pid"`
+}
+
+// Endpoints finds the fleet-server on this machine: --server-dir,
+// $FLEETCTL_SERVER_DIR, or the server's default data directory.
+func (f *Factory) Endpoints() (*Endpoints, error) {
+	dir, err := f.serverDir()
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, "endpoints.json")
+	data, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, hint.Wrap(fmt.Errorf("no fleet-server has been started in %s", dir),
+			"start one with: fleet-server all, or name its data directory with --server-dir DIR")
+	case errors.Is(err, fs.ErrPermission):
+		return nil, hint.WithCode(hint.Wrap(fmt.Errorf("read the server's endpoints: %w", err),
+			"run as the user that runs fleet-server"), hint.CodeAuth)
+	case err != nil:
+		return nil, fmt.Errorf("read the server's endpoints: %w", err)
+	}
+	var e Endpoints
+	if err := json.Unmarshal(data, &e); err != nil {
+		return nil, fmt.Errorf("decode %s: %w", path, err)
+	}
+	return &e, nil
+}
+
+func (f *Factory) serverDir() (string, error) {
+	if f.global.serverDir != "" {
+		return f.global.serverDir, nil
+	}
+	if dir := os.Getenv("FLEETCTL_SERVER_DIR"); dir != "" {
+		return dir, nil
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "fleet-server"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", hint.Wrap(err, "set HOME, or name the directory with --server-dir DIR")
+	}
+	return filepath.Join(home, ".local", "share", "fleet-server"), nil
+}

@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/spf13/cobra"
+)
+
+func newRootCmd(f *Factory) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "fleetctl",
+		Short: "Turn bare Linux boxes into a managed fleet",
+		Long: `fleetctl turns bare Linux boxes into a managed fleet: it makes virtual machines
+that stand in for devices, onboards real ones over SSH with nothing installed on
+them beforehand, and says which containers run where.`,
+		Example: `  fleetctl doctor
+  fleetctl vm create pi
+  fleetctl onboard pi@192.0.2.7 --label site=lyon
+  fleetctl deploy hello --image docker.io/library/nginx:1.29 --selector site=lyon --port 8080:80
+  fleetctl get devices`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if !slices.Contains(outputFormats(), f.global.output) {
+				return usageError(errors.New("--output "+f.global.output+" is not known"), "use --output text, json or yaml")
+			}
+			return nil
+		},
+	}
+	flags := cmd.PersistentFlags()
+	flags.StringVarP(&f.global.output, "output", "o", outputText, "`format` of the result: text, json or yaml")
+	flags.BoolVarP(&f.global.verbose, "verbose", "v", false, "log what is done to stderr")
+	flags.StringVar(&f.global.kubeconfig, "kubeconfig", "", "kubeconfig `file` of the control plane")
+	flags.StringVar(&f.global.serverDir, "server-dir", "", "data `directory` of a fleet-server on this machine")
+	mustComplete(cmd, "output", outputFormats()...)
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError(err, "see: "+cmd.CommandPath()+" --help")
+	})
+	for _, sub := range commands(f) {
+		usageArgs(sub)
+		cmd.AddCommand(sub)
+	}
+	return cmd
+}
+
+// commands lists fleetctl's commands in the order of a fleet's life.
+func commands(f *Factory) []*cobra.Command {
+	return []*cobra.Command{
+		newVersionCmd(f),
+	}
+}
+
+// usageArgs makes every command's argument errors usage errors.
+func usageArgs(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return usageError(err, "usage: "+cmd.UseLine())
+			}
+			return nil
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		usageArgs(sub)
+	}
+}
+
+// mustComplete completes a flag from a fixed list. It panics on a flag that
+// does not exist, which a test of the command tree finds.
+func mustComplete(cmd *cobra.Command, flag string, values ...string) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err)
+	}
+}
