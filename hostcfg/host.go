@@ -9,6 +9,7 @@ import (
 	"context"
 	"io"
 	"io/fs"
+	"path"
 	"time"
 )
 
@@ -24,19 +25,21 @@ type Host interface {
 	// A missing file gives an error that wraps fs.ErrNotExist.
 	Get(ctx context.Context, path string, limit int64) ([]byte, error)
 	// Put replaces a file as root, atomically: the content goes to a
-	// temporary file in the same directory, with owner and mode set before
+	// temporary file in the same directory (TempPath), with owner and mode set before
 	// any of it is written, is flushed to disk and renamed over the path.
 	// When interrupted the original stays and no temporary file is left
 	// where the connection still allows to remove it.
-	Put(ctx context.Context, f File) error
+	Put(ctx context.Context, f Upload) error
 }
 
-// Command is a script for Host.Run.
+// Command is a script for Host.Run. A script can hold secrets (the content of
+// a file): a Host never logs it, and never puts it on a command line.
 type Command struct {
-	Script  string        // POSIX sh, run as root unless User says otherwise
-	User    string        // login name to run as; "" is root
-	Stdin   io.Reader     // nil is an empty input
-	Timeout time.Duration // 0 is the host's default
+	Script   string        // POSIX sh, run as root unless User says otherwise
+	User     string        // login name to run as; "" is root
+	Stdin    io.Reader     // nil is an empty input
+	Timeout  time.Duration // 0 is the host's default
+	ReadOnly bool          // the script changes nothing; a dry-run host refuses all others
 }
 
 // Result is what a script left behind.
@@ -45,12 +48,20 @@ type Result struct {
 	ExitCode       int
 }
 
-// File is a whole file for Host.Put.
-type File struct {
+// Upload is a whole file for Host.Put.
+type Upload struct {
 	Path    string
 	Content io.Reader
 	Owner   string // login name or decimal uid; "" is root
 	Group   string // group name or decimal gid; "" is root
 	Mode    fs.FileMode
 	SHA256  string // hex; when set, what arrived is compared before the rename
+}
+
+// TempPath is the temporary file that stands beside path while its content
+// arrives. The name is the same each time: what a killed run left behind is
+// overwritten by the next one, or found by the next plan and removed.
+func TempPath(name string) string {
+	dir, base := path.Split(name)
+	return dir + "." + base + ".fleetctl-new"
 }
