@@ -1,0 +1,115 @@
+# Every target sets up what it needs (scripts/setup); `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+ARCHES  := amd64 arm64 arm
+TOOL    := go tool -modfile=tools/go.mod
+GOFLAGS_STRIP := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+# libvirt is opened at run time, so that its headers are not needed.
+TAGS    := libvirt_dlopen
+# Kubernetes refuses clients of an unknown server version; the server prints this one.
+KUBE    := $(shell sed -n 's,^\tk8s.io/kubernetes v\([0-9.]*\)$$,\1,p' server/go.mod)
+TESTOUT ?= .fleet/test
+
+##@ Use
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: fleetctl agents fleet-server ## Build fleetctl, fleet-server and the agent for every architecture into bin/
+
+.PHONY: demo
+demo: ## From nothing to a container on a VM, in one command (ARCH=x86_64)
+	@scripts/setup build demo
+	@$(MAKE) build
+	@scripts/demo up
+
+.PHONY: demo-clean
+demo-clean: ## Remove everything that the demo made
+	@scripts/demo down
+
+##@ Build
+.PHONY: fleetctl agents fleet-server
+fleetctl:
+	@scripts/setup build
+	@mkdir -p bin
+	go build -tags $(TAGS) $(GOFLAGS_STRIP) -o bin/fleetctl ./cmd/fleetctl
+
+agents:
+	@mkdir -p bin
+	@for arch in $(ARCHES); do \
+		echo "go build -o bin/fleet-agent-linux-$$arch ./cmd/fleet-agent"; \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch GOARM=6 go build $(GOFLAGS_STRIP) -o bin/fleet-agent-linux-$$arch ./cmd/fleet-agent; \
+	done
+
+fleet-server: ## Build the control plane alone (about 10 minutes the first time)
+	@mkdir -p bin
+	@echo "go build -o bin/fleet-server ./server/cmd/fleet-server   (Kubernetes' API server: about 10 minutes the first time)"
+	@cd server && CGO_ENABLED=0 go build -trimpath -o ../bin/fleet-server -ldflags "-s -w -X main.version=$(VERSION) \
+		-X k8s.io/component-base/version.gitVersion=v$(KUBE) -X k8s.io/component-base/version.gitMajor=$(word 1,$(subst ., ,$(KUBE))) \
+		-X k8s.io/component-base/version.gitMinor=$(word 2,$(subst ., ,$(KUBE)))" ./cmd/fleet-server
+
+.PHONY: generate
+generate: ## Regenerate what is generated: deep copies, CRDs
+	go generate ./...
+
+##@ Test
+.PHONY: test
+test: ## All tests: units, throw-away hosts, virtual machines
+	@scripts/setup build test
+	@rm -rf $(TESTOUT)
+	@$(MAKE) build
+	@$(MAKE) test-unit
+	@$(MAKE) test-hosts
+	@$(MAKE) test-vm
+
+# run-tests NAME ARGS...: one summary and one machine-readable record a run.
+define run-tests
+	@mkdir -p $(TESTOUT)
+	@$(TOOL) gotestsum --format pkgname --hide-summary skipped --jsonfile $(abspath $(TESTOUT))/$(1).json -- -tags "$(2)" $(3)
+endef
+
+# tagged TAG: the packages with tests behind the build tag.
+tagged = $$(git grep -l --untracked '^//go:build $(1)$$' -- '*_test.go' ':!server' | xargs -n1 dirname | sort -u | sed 's,^,./,')
+
+.PHONY: test-unit
+test-unit: ## Tests that need neither root nor a virtual machine, under the race detector
+	$(call run-tests,unit,$(TAGS),-race ./...)
+	@$(MAKE) test-server
+
+.PHONY: test-server
+test-server: fleet-server
+	$(call run-tests,apiserver,$(TAGS) apiserver,-p 1 $(call tagged,apiserver))
+	@mkdir -p $(TESTOUT)
+	@modfile=$(CURDIR)/tools/go.mod; cd server && go tool -modfile=$$modfile gotestsum --format pkgname --hide-summary skipped --jsonfile $(abspath $(TESTOUT))/server.json -- ./...
+
+.PHONY: test-hosts
+test-hosts: ## Tests on throw-away systemd hosts (root; Debian packages)
+	@scripts/setup build test
+	$(call run-tests,hosts,$(TAGS) hosts,-p 1 -timeout 25m $(call tagged,hosts))
+
+.PHONY: test-vm
+test-vm: ## Tests with real virtual machines (root; minutes under emulation)
+	@scripts/setup build test
+	$(call run-tests,vm,$(TAGS) vm,-p 1 -timeout 40m $(call tagged,vm))
+
+.PHONY: bench
+bench: ## Measure the figures of docs/benchmarks.md
+	@scripts/setup build bench
+	@$(MAKE) build
+	@scripts/bench
+
+.PHONY: lint
+lint: ## Linters and import rules
+	@scripts/setup lint
+	$(TOOL) golangci-lint run ./...
+	cd server && go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint run ./...
+	shellcheck $$(grep -lE '^#!.*(bash|sh)$$' scripts/* .ci/run)
+
+.PHONY: verify
+verify: ## Fail when generated files are stale, modules untidy or code unformatted
+	@scripts/verify
