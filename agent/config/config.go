@@ -1,0 +1,72 @@
+// Package config is the agent's configuration file: its shape, its defaults,
+// how it is read and what is refused. It owns the format; onboarding writes it.
+// It reads no environment variables and opens nothing that the file names.
+package config
+
+import (
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strconv"
+)
+
+// DefaultPath is where onboarding puts the file.
+const DefaultPath = "/etc/fleet-agent/config.toml"
+
+// Config is the whole file.
+type Config struct {
+	DeviceID    string            `toml:"device_id"`
+	LogLevel    slog.Level        `toml:"log_level"` // debug, info, warn, error
+	StateDir    string            `toml:"state_dir"`
+	NATS        NATS              `toml:"nats"`
+	Credentials Credentials       `toml:"credentials"`
+	Labels      map[string]string `toml:"labels"`
+	Podman      Podman            `toml:"podman"`
+}
+
+// NATS is where the fleet's broker answers.
+type NATS struct {
+	URLs   []string `toml:"urls"`    // tls://HOST:PORT; nats:// only on loopback
+	CAFile string   `toml:"ca_file"` // PEM; empty means the system's roots
+}
+
+// CredentialType is how the agent proves who it is.
+type CredentialType string
+
+// CredentialPSK is a pre-shared key in a file.
+const CredentialPSK CredentialType = "psk"
+
+// Credentials are the agent's own secret and the keys that it trusts.
+type Credentials struct {
+	Type            CredentialType `toml:"type"`
+	File            string         `toml:"file"`
+	SigningKeysFile string         `toml:"signing_keys_file"` // wire.PinnedKeys
+}
+
+// Podman is how containers are run.
+type Podman struct {
+	Enabled            bool     `toml:"enabled"`
+	Socket             string   `toml:"socket"`
+	InsecureRegistries []string `toml:"insecure_registries"` // HOST[:PORT], spoken to in plain HTTP
+}
+
+// Default is what a file that says nothing means. uid is that of the agent's
+// user, whose Podman socket is the default.
+func Default(uid int) Config {
+	return Config{
+		LogLevel: slog.LevelInfo,
+		StateDir: "/var/lib/fleet-agent",
+		Podman: Podman{
+			Enabled: true,
+			Socket:  filepath.Join("/run/user", strconv.Itoa(uid), "podman/podman.sock"),
+		},
+	}
+}
+
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
