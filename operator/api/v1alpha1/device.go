@@ -1,0 +1,95 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Device is one enrolled machine. The operator makes it from what the agent
+// reports; labels that a person sets on it survive the agent's.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=fleetdev,categories=fleet
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Arch",type=string,JSONPath=`.status.inventory.architecture`
+// +kubebuilder:printcolumn:name="Model",type=string,JSONPath=`.status.inventory.model`
+// +kubebuilder:printcolumn:name="OS",type=string,JSONPath=`.status.inventory.os`
+// +kubebuilder:printcolumn:name="Agent",type=string,JSONPath=`.status.inventory.agentVersion`
+// +kubebuilder:printcolumn:name="Heartbeat",type=date,JSONPath=`.status.lastHeartbeat`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')",fieldPath=".metadata.name",message="a device id must be one RFC 1123 label of at most 63 characters: a-z, 0-9 and -, with a letter or digit at both ends"
+type Device struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// +optional
+	Spec DeviceSpec `json:"spec,omitempty"`
+	// +optional
+	Status DeviceStatus `json:"status,omitempty"`
+}
+
+// DeviceList is a list of Devices.
+//
+// +kubebuilder:object:root=true
+type DeviceList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []Device `json:"items"`
+}
+
+// DeviceSpec is the registration of a device.
+type DeviceSpec struct {
+	// machineId is a hash of the machine's id, kept from its first report.
+	// Reports from another machine are refused until it is cleared, which
+	// lets the next machine that claims the id have it.
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	MachineID string `json:"machineId,omitempty"`
+}
+
+// DeviceStatus is what is known of a device.
+type DeviceStatus struct {
+	// lastHeartbeat is renewed every few minutes while heartbeats arrive;
+	// the Ready condition is exact.
+	// +optional
+	LastHeartbeat *metav1.Time `json:"lastHeartbeat,omitempty"`
+	// +optional
+	Inventory Inventory `json:"inventory,omitempty"`
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// Inventory is the hardware and software of a device.
+type Inventory struct {
+	// +optional
+	Hostname string `json:"hostname,omitempty"`
+	// +optional
+	OS string `json:"os,omitempty"`
+	// +optional
+	Kernel string `json:"kernel,omitempty"`
+	// architecture is a GOARCH: amd64, arm64, arm.
+	// +optional
+	Architecture string `json:"architecture,omitempty"`
+	// +optional
+	Model string `json:"model,omitempty"`
+	// +optional
+	CPUs int64 `json:"cpus,omitempty"`
+	// +optional
+	MemoryBytes int64 `json:"memoryBytes,omitempty"`
+	// diskBytes is the size of the file system with the agent's state.
+	// +optional
+	DiskBytes int64 `json:"diskBytes,omitempty"`
+	// +optional
+	AgentVersion string `json:"agentVersion,omitempty"`
+	// +optional
+	PodmanVersion string `json:"podmanVersion,omitempty"`
+	// +optional
+	BootID string `json:"bootId,omitempty"`
+	// +optional
+	CgroupsVersion string `json:"cgroupsVersion,omitempty"`
+	// +optional
+	ContainerEngine string `json:"containerEngine,omitempty"`
+}
