@@ -1,0 +1,78 @@
+// Package registry is the container registry of tests and of the demo: plain
+// HTTP, on an address that hosts or virtual machines reach, its content in a
+// directory that a later run finds again. It also makes and pushes the app
+// image that they run. It is no registry for anything else: whoever reaches it
+// may push.
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	ggcr "github.com/google/go-containerregistry/pkg/registry"
+)
+
+// Server is a running registry.
+type Server struct {
+	listener net.Listener
+	http     *http.Server
+	done     chan error
+}
+
+// Start runs a registry for a test, on addr, with its content in a directory
+// that goes with the test.
+func Start(t testing.TB, addr string) *Server {
+	t.Helper()
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatalf("start a registry: %v", err)
+	}
+	s, err := Serve(l, t.TempDir())
+	if err != nil {
+		t.Fatalf("start a registry: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("stop the registry: %v", err)
+		}
+	})
+	return s
+}
+
+// Serve runs a registry on a listener that is already open, which it closes in
+// the end, with its content in dir.
+func Serve(l net.Listener, dir string) (*Server, error) {
+	blobs := filepath.Join(dir, "blobs")
+	if err := os.MkdirAll(blobs, 0o755); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	store := manifests{dir: filepath.Join(dir, "manifests"), next: ggcr.New(ggcr.WithBlobHandler(ggcr.NewDiskBlobHandler(blobs)))}
+	if err := store.restore(); err != nil {
+		return nil, errors.Join(fmt.Errorf("restore the registry's manifests: %w", err), l.Close())
+	}
+	s := &Server{
+		listener: l,
+		http:     &http.Server{Handler: store, ReadHeaderTimeout: 10 * time.Second},
+		done:     make(chan error, 1),
+	}
+	go func() { s.done <- s.http.Serve(l) }()
+	return s, nil
+}
+
+// Addr is where the registry listens and how its images' names begin.
+func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// Close stops the registry; its content stays.
+func (s *Server) Close() error {
+	err := s.http.Close()
+	if serve := <-s.done; !errors.Is(serve, http.ErrServerClosed) {
+		err = errors.Join(err, serve)
+	}
+	return err
+}
