@@ -1,0 +1,131 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/nationtech/fleetctl/internal/wire"
+	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
+)
+
+func newDescribeDeviceCmd(f *Factory) *cobra.Command {
+	return &cobra.Command{
+		Use:     "device NAME",
+		Aliases: []string{"devices", "fleetdev"},
+		Short:   "Show a device, its inventory and what should run on it",
+		Example: `  fleetctl describe device pi-1`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runDescribeDevice(cmd.Context(), f, args[0])
+		},
+		ValidArgsFunction: completeDevices(f),
+	}
+}
+
+type describeDeviceResult struct {
+	SchemaVersion int                `json:"schemaVersion"`
+	Device        deviceResult       `json:"device"`
+	Conditions    []metav1.Condition `json:"conditions,omitempty"`
+	Deployments   []deploymentResult `json:"deployments"` // that match the device
+}
+
+func runDescribeDevice(ctx context.Context, f *Factory, name string) error {
+	c, err := kubeClient(f)
+	if err != nil {
+		return err
+	}
+	d, err := getDevice(ctx, c, name)
+	if err != nil {
+		return err
+	}
+	deployments, err := deploymentsFor(ctx, c, d.Labels)
+	if err != nil {
+		return err
+	}
+	result := describeDeviceResult{
+		SchemaVersion: wire.SchemaVersion, Device: newDeviceResult(d),
+		Conditions: d.Status.Conditions, Deployments: deployments,
+	}
+	return f.Print(result, func(w io.Writer) error { return writeDevice(w, &result, time.Now()) })
+}
+
+// deploymentsFor lists the Deployments whose selector matches the labels.
+func deploymentsFor(ctx context.Context, c client.Client, of map[string]string) ([]deploymentResult, error) {
+	list := &v1alpha1.DeploymentList{}
+	if err := c.List(ctx, list); err != nil {
+		return nil, explainKube(fmt.Errorf("list deployments: %w", err))
+	}
+	matching := []deploymentResult{}
+	for i := range list.Items {
+		d := &list.Items[i]
+		selector, err := d.Spec.TargetSelector.Selector()
+		if err == nil && selector.Matches(labels.Set(of)) {
+			matching = append(matching, newDeploymentResult(d))
+		}
+	}
+	return sortedByName(matching, func(d deploymentResult) string { return d.Name }), nil
+}
+
+func writeDevice(w io.Writer, r *describeDeviceResult, now time.Time) error {
+	d, inv := r.Device, r.Device.Inventory
+	heartbeat := "never"
+	if d.LastHeartbeat != nil {
+		heartbeat = age(*d.LastHeartbeat, now) + " ago"
+	}
+	fmt.Fprintf(w, "Device %s\n", d.DeviceID)
+	section(w, "", [][2]string{
+		{"Labels", joinLabels(d.Labels)},
+		{"Heartbeat", heartbeat},
+		{"Registered", age(d.CreatedAt, now) + " ago"},
+	})
+	section(w, "Inventory", [][2]string{
+		{"Hostname", inv.Hostname},
+		{"Model", inv.Model},
+		{"Architecture", inv.Architecture},
+		{"OS", inv.OS},
+		{"Kernel", inv.Kernel},
+		{"CPUs", count(inv.CPUs)},
+		{"Memory", mebibytes(inv.MemoryBytes)},
+		{"Disk", mebibytes(inv.DiskBytes)},
+		{"Agent", inv.AgentVersion},
+		{"Podman", inv.PodmanVersion},
+	})
+	if err := writeConditions(w, r.Conditions, now); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "\nDeployments\n")
+	if len(r.Deployments) == 0 {
+		_, err := fmt.Fprintln(w, "  none matches its labels")
+		return err
+	}
+	var rows [][]string
+	for _, dep := range r.Deployments {
+		problem := ""
+		if e := dep.Aggregate.LastError; e != nil && e.DeviceID == d.DeviceID {
+			problem = e.Message
+		}
+		rows = append(rows, []string{"  " + dep.Namespace, dep.Name, dep.Ready, problem})
+	}
+	return table(w, []string{"  NAMESPACE", "NAME", "READY", "ERROR HERE"}, rows)
+}
+
+func count(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprint(n)
+}
+
+func mebibytes(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d MiB", n>>20)
+}
