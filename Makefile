@@ -25,7 +25,7 @@ build: fleetctl agents fleet-server ## Build fleetctl, fleet-server and the agen
 .PHONY: demo
 demo: ## From nothing to a container on a VM, in one command (ARCH=x86_64)
 	@scripts/setup build demo
-	@$(MAKE) build
+	@$(MAKE) build demo-parts
 	@scripts/demo up
 
 .PHONY: demo-clean
@@ -33,6 +33,14 @@ demo-clean: ## Remove everything that the demo made
 	@scripts/demo down
 
 ##@ Build
+# The demo's own registry and web app; they are not installed anywhere.
+.PHONY: demo-parts
+demo-parts:
+	@CGO_ENABLED=0 go build $(GOFLAGS_STRIP) -o bin/demo-registry ./internal/testhost/cmd/demo-registry
+	@for arch in amd64 arm64; do \
+		CGO_ENABLED=0 GOARCH=$$arch go build -trimpath -ldflags "-s -w" -o bin/demoapp-linux-$$arch ./internal/testhost/demoapp; \
+	done
+
 .PHONY: fleetctl agents fleet-server
 fleetctl:
 	@scripts/setup build

@@ -1,0 +1,140 @@
+//go:build hosts
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/nationtech/fleetctl/internal/testhost"
+	"github.com/nationtech/fleetctl/internal/testhost/registry"
+	fleet "github.com/nationtech/fleetctl/operator/api/v1alpha1"
+)
+
+// TestThread follows one app from bare hosts to a page and away again.
+func TestThread(t *testing.T) {
+	a := testhost.Start(t, testhost.Options{Suite: "bookworm", Podman: true, Hostname: "pi-a"})
+	b := testhost.Start(t, testhost.Options{Suite: "trixie", Podman: true, Hostname: "pi-b"})
+	c := startControlPlane(t)
+	reg := registry.Start(t, testhost.HarnessIP+":0")
+	v1, v2 := registry.PushApp(t, reg, "hello", "v1"), registry.PushApp(t, reg, "hello", "v2")
+	registryFlag := []string{"--insecure-registry", reg.Addr()}
+
+	t.Run("onboard", func(t *testing.T) {
+		if got := c.onboard(t, a, "pi-a", append(registryFlag, "--label", "site=lyon")...); got.Hosts[0].Changed == 0 {
+			t.Error("the first onboarding changed nothing")
+		}
+		c.onboard(t, b, "pi-b", append(registryFlag, "--label", "site=paris")...)
+		if again := c.onboard(t, a, "pi-a", append(registryFlag, "--label", "site=lyon")...); again.Hosts[0].Changed != 0 {
+			t.Errorf("the second onboarding changed something: %+v", again.Hosts[0].Steps)
+		}
+		for id, suite := range map[string]string{"pi-a": "bookworm", "pi-b": "trixie"} {
+			var device fleet.Device
+			if err := c.Get(t.Context(), client.ObjectKey{Name: id}, &device); err != nil {
+				t.Fatal(err)
+			}
+			if device.Labels["device-id"] != id || !strings.Contains(device.Status.Inventory.OS, suite) {
+				t.Errorf("device %s: labels %v, OS %q", id, device.Labels, device.Status.Inventory.OS)
+			}
+		}
+	})
+	if t.Failed() {
+		return
+	}
+
+	var firstContainer string
+	t.Run("deploy", func(t *testing.T) {
+		c.fleetctl(t, "deploy", "hello", "--image", v1, "--selector", "site=lyon", "--port", "8080:8080", "--wait", "--timeout", "2m")
+		eventually(t, 10*time.Second, "page on pi-a", pageSays(a.IP(), 8080, "v1"))
+		if out := c.fleetctl(t, "get", "deployments", "hello"); !strings.Contains(out, "1/1") {
+			t.Errorf("get deployments does not say 1/1:\n%s", out)
+		}
+		firstContainer = containers(t, a)
+		if got := containers(t, b); got != "" {
+			t.Errorf("the host that the selector does not match runs: %s", got)
+		}
+	})
+
+	t.Run("upgrade", func(t *testing.T) {
+		c.fleetctl(t, "deploy", "hello", "--image", v2, "--selector", "site=lyon", "--port", "8080:8080", "--wait", "--timeout", "2m")
+		eventually(t, 10*time.Second, "new page on pi-a", pageSays(a.IP(), 8080, "v2"))
+		now := containers(t, a)
+		if now == firstContainer || strings.Count(now, "\n") != 0 {
+			t.Errorf("the container was not replaced by one other: before %q, now %q", firstContainer, now)
+		}
+	})
+
+	t.Run("server restart changes nothing on the device", func(t *testing.T) {
+		before := containers(t, a)
+		c.stop(t, 9)
+		c.start(t)
+		eventually(t, time.Minute, "status after the restart", func() error { return c.aggregate(t.Context(), "hello", 1, 1) })
+		if now := containers(t, a); now != before {
+			t.Errorf("the container was replaced: before %q, now %q", before, now)
+		}
+	})
+
+	t.Run("relabelling moves the container", func(t *testing.T) {
+		c.label(t, "pi-a", "site", "nice")
+		c.label(t, "pi-b", "site", "lyon")
+		eventually(t, time.Minute, "page on pi-b", pageSays(b.IP(), 8080, "v2"))
+		eventually(t, time.Minute, "pi-a empty", isEmpty(t, a))
+		eventually(t, time.Minute, "status", func() error { return c.aggregate(t.Context(), "hello", 1, 1) })
+	})
+
+	t.Run("delete", func(t *testing.T) {
+		c.fleetctl(t, "deploy", "hello", "--delete", "--yes")
+		eventually(t, time.Minute, "pi-b empty", isEmpty(t, b))
+		eventually(t, time.Minute, "object gone", func() error {
+			err := c.Get(t.Context(), client.ObjectKey{Namespace: "default", Name: "hello"}, &fleet.Deployment{})
+			if apierrors.IsNotFound(err) {
+				return nil
+			}
+			return fmt.Errorf("still there (%v)", err)
+		})
+		// Nothing is desired any more: the manifest that each device holds is empty.
+		for _, h := range []*testhost.Host{a, b} {
+			if out := h.Sh(t, `grep -rl '"deployment":"hello"' /var/lib/fleet-agent || true`); out != "" {
+				t.Errorf("%s still holds a desired state: %s", h.Hostname(), out)
+			}
+		}
+	})
+}
+
+// label sets a label as an administrator does: kubectl label fleetdev.
+func (c *controlPlane) label(t *testing.T, device, key, value string) {
+	t.Helper()
+	d := fleet.Device{ObjectMeta: metav1.ObjectMeta{Name: device}}
+	patch := fmt.Sprintf(`{"metadata":{"labels":{%q:%q}}}`, key, value)
+	if err := c.Patch(t.Context(), &d, client.RawPatch("application/merge-patch+json", []byte(patch))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// aggregate checks a Deployment's counts.
+func (c *controlPlane) aggregate(ctx context.Context, name string, succeeded, matched int) error {
+	var d fleet.Deployment
+	if err := c.Get(ctx, client.ObjectKey{Namespace: "default", Name: name}, &d); err != nil {
+		return err
+	}
+	if got := d.Status.Aggregate; int(got.Succeeded) != succeeded || int(got.MatchedDeviceCount) != matched {
+		return fmt.Errorf("aggregate is %+v, wanted %d of %d", got, succeeded, matched)
+	}
+	return nil
+}
+
+func isEmpty(t *testing.T, h *testhost.Host) func() error {
+	return func() error {
+		if got := containers(t, h); got != "" {
+			return fmt.Errorf("runs %s", got)
+		}
+		return nil
+	}
+}
