@@ -47,6 +47,9 @@ them beforehand, and says which containers run where.`,
 // commands lists fleetctl's commands in the order of a fleet's life.
 func commands(f *Factory) []*cobra.Command {
 	return []*cobra.Command{
+		newDeployCmd(f),
+		newGetCmd(f),
+		newDescribeCmd(f),
 		newVersionCmd(f),
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -65,8 +66,8 @@ func startControlPlane(t testing.TB) *controlPlane {
 	if err != nil {
 		t.Fatal(err)
 	}
-	scheme, err := fleet.SchemeBuilder.Build()
-	if err != nil {
+	scheme := runtime.NewScheme()
+	if err := fleet.AddToScheme(scheme); err != nil {
 		t.Fatal(err)
 	}
 	if c.Client, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
