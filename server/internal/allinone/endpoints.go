@@ -1,0 +1,48 @@
+package allinone
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/nationtech/fleetctl/internal/secretfile"
+)
+
+// endpointsSchema is raised when a field of Endpoints changes its meaning;
+// adding one does not.
+const endpointsSchema = 1
+
+// Endpoints is where a running server is found and what is needed to use it:
+// endpoints.json in its data directory, there from readiness to a clean stop.
+// Paths are absolute.
+type Endpoints struct {
+	SchemaVersion  int    `json:"schemaVersion"`
+	Kubeconfig     string `json:"kubeconfig"`
+	KubernetesURL  string `json:"kubernetesURL"`
+	NATSURL        string `json:"natsURL"`
+	APIURL         string `json:"apiURL"`
+	CAFile         string `json:"caFile"`
+	AdminTokenFile string `json:"adminTokenFile"`
+	LogFile        string `json:"logFile"`
+	PID            int    `json:"pid"`
+}
+
+func endpointsPath(dir string) string { return filepath.Join(dir, "endpoints.json") }
+
+func writeEndpoints(dir string, e Endpoints) error {
+	data, err := json.MarshalIndent(e, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode endpoints: %w", err)
+	}
+	return secretfile.Write(endpointsPath(dir), append(data, '\n'))
+}
+
+func removeEndpoints(dir string) error {
+	if err := os.Remove(endpointsPath(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove endpoints: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,128 @@
+package allinone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// stopTimeout is how long one part may take to end.
+const stopTimeout = 15 * time.Second
+
+// part is something that runs beside others until it is stopped.
+type part interface {
+	Stop(context.Context) error // waits until it has ended
+	Done() <-chan struct{}      // closed when it has ended, asked or not
+	Err() error                 // after Done: why, nil when asked
+}
+
+// supervisor starts parts in order, watches them, and stops them in reverse.
+type supervisor struct {
+	log     *slog.Logger
+	failed  chan error // the first part that ended unasked
+	running []namedPart
+}
+
+type namedPart struct {
+	name string
+	part
+}
+
+func newSupervisor(log *slog.Logger) *supervisor {
+	return &supervisor{log: log, failed: make(chan error, 1)}
+}
+
+// start runs one step. Most give a part; one that only prepares something gives
+// nil. A step must end by itself when ctx does.
+func (s *supervisor) start(ctx context.Context, name string, step func(context.Context) (part, error)) error {
+	begin := time.Now()
+	p, err := step(ctx)
+	if err != nil {
+		return fmt.Errorf("start %s: %w", name, err)
+	}
+	s.log.Debug("started", "part", name, "took", time.Since(begin).Round(time.Millisecond))
+	if p == nil {
+		return nil
+	}
+	s.running = append(s.running, namedPart{name, p})
+	go func() {
+		<-p.Done()
+		if err := p.Err(); err != nil {
+			select {
+			case s.failed <- fmt.Errorf("%s failed: %w", name, err):
+			default: // another was first, and this one likely its consequence
+			}
+		}
+	}()
+	return nil
+}
+
+// stop stops all parts, the last started first, also when one of them fails to.
+func (s *supervisor) stop() error {
+	var errs []error
+	for i := len(s.running) - 1; i >= 0; i-- {
+		p := s.running[i]
+		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		begin := time.Now()
+		if err := p.Stop(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", p.name, err))
+		}
+		cancel()
+		s.log.Debug("stopped", "part", p.name, "took", time.Since(begin).Round(time.Millisecond))
+	}
+	s.running = nil
+	return errors.Join(errs...)
+}
+
+// loop is a part made of a function that runs until its context ends.
+type loop struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+	mu     sync.Mutex
+	asked  bool
+	err    error
+}
+
+// runLoop runs fn as a part.
+func runLoop(fn func(context.Context) error) part {
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &loop{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(l.done)
+		err := fn(ctx)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		switch {
+		case l.asked && errors.Is(err, context.Canceled):
+		case err == nil && !l.asked:
+			l.err = errors.New("ended by itself")
+		default:
+			l.err = err
+		}
+	}()
+	return l
+}
+
+func (l *loop) Done() <-chan struct{} { return l.done }
+
+func (l *loop) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+func (l *loop) Stop(ctx context.Context) error {
+	l.mu.Lock()
+	l.asked = true
+	l.mu.Unlock()
+	l.cancel()
+	select {
+	case <-l.done:
+		return l.Err()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

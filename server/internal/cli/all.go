@@ -1,0 +1,125 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+
+	"github.com/nationtech/fleetctl/internal/hint"
+	"github.com/nationtech/fleetctl/internal/secretfile"
+	"github.com/nationtech/fleetctl/server/internal/allinone"
+	"github.com/nationtech/fleetctl/server/internal/logging"
+)
+
+type allOptions struct {
+	allinone.Config
+	output  string
+	verbose bool
+	stdout  io.Writer
+	stderr  io.Writer
+}
+
+func newAllCmd() *cobra.Command {
+	var opts allOptions
+	cmd := &cobra.Command{
+		Use:   "all",
+		Short: "Run the whole control plane in this process",
+		Long: `Run the whole control plane in this process: Kubernetes API, NATS, operator and
+HTTPS API, each with TLS from a CA that the first start makes. All state is in
+--data-dir, which one fleet-server at a time can use; ports are chosen at the
+first start and kept. Where everything is found is printed, and written to
+endpoints.json in the data directory.`,
+		Example: `  fleet-server all
+  export KUBECONFIG=~/.local/share/fleet-server/kube/admin.kubeconfig
+  fleet-server all --listen-address 0.0.0.0 --advertise fleet.example.com`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			opts.stdout, opts.stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			return runAll(cmd.Context(), opts)
+		},
+	}
+	addOutputFlag(cmd, &opts.output)
+	flags := cmd.Flags()
+	flags.StringVar(&opts.DataDir, "data-dir", "", "`directory` of all state (default $XDG_DATA_HOME/fleet-server)")
+	flags.StringVar(&opts.ListenAddress, "listen-address", "127.0.0.1", "`address` to listen on; 0.0.0.0 for all")
+	flags.StringArrayVar(&opts.Advertise, "advertise", nil, "host `name` or address that clients use; the first one goes into URLs (repeatable)")
+	flags.IntVar(&opts.KubePort, "kube-port", 0, "`port` of the Kubernetes API (default: the last one used, at first 6443 or a free one after it)")
+	flags.IntVar(&opts.NATSPort, "nats-port", 0, "`port` of NATS (default: the last one used, at first 4222 or a free one after it)")
+	flags.IntVar(&opts.APIPort, "api-port", 0, "`port` of the HTTPS API (default: the last one used, at first 7443 or a free one after it)")
+	flags.DurationVar(&opts.StartTimeout, "start-timeout", time.Minute, "`time` until a start that is not ready is given up")
+	flags.BoolVarP(&opts.verbose, "verbose", "v", false, "log details to stderr; the log file always has them")
+	return cmd
+}
+
+func runAll(ctx context.Context, opts allOptions) error {
+	begin := time.Now()
+	if opts.DataDir == "" {
+		dir, err := defaultDataDir()
+		if err != nil {
+			return err
+		}
+		opts.DataDir = dir
+	}
+	level := slog.LevelInfo
+	if opts.verbose {
+		level = slog.LevelDebug
+	}
+	logs := filepath.Join(opts.DataDir, "log")
+	if err := secretfile.EnsureDir(logs); err != nil {
+		return err
+	}
+	opts.Log = logging.Open(logs, opts.stderr, level)
+	defer func() { _ = opts.Log.Close() }()
+
+	return allinone.Run(ctx, opts.Config, func(e allinone.Endpoints) error {
+		opts.Log.Info("ready", "took", time.Since(begin).Round(time.Millisecond))
+		if err := printEndpoints(opts, e); err != nil {
+			return fmt.Errorf("print where the server is: %w", err)
+		}
+		// Without a systemd that waits for it this does nothing.
+		if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+			return fmt.Errorf("tell systemd that we are ready: %w", err)
+		}
+		return nil
+	})
+}
+
+func printEndpoints(opts allOptions, e allinone.Endpoints) error {
+	if opts.output == outputJSON {
+		return json.NewEncoder(opts.stdout).Encode(e)
+	}
+	w := tabwriter.NewWriter(opts.stdout, 0, 0, 2, ' ', 0)
+	for _, row := range [][2]string{
+		{"kubeconfig", e.Kubeconfig},
+		{"Kubernetes URL", e.KubernetesURL},
+		{"NATS URL", e.NATSURL},
+		{"API URL", e.APIURL},
+		{"CA", e.CAFile},
+		{"admin token", e.AdminTokenFile},
+		{"log", e.LogFile},
+	} {
+		_, _ = fmt.Fprintf(w, "%s\t%s\n", row[0], row[1]) // tabwriter keeps errors for Flush
+	}
+	return w.Flush()
+}
+
+// defaultDataDir is where fleetctl looks for a server too.
+func defaultDataDir() (string, error) {
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "fleet-server"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", hint.Wrap(err, "set HOME, or name the directory with --data-dir DIR")
+	}
+	return filepath.Join(home, ".local", "share", "fleet-server"), nil
+}

@@ -1,0 +1,85 @@
+package kubeapi
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/discovery/cached/memory"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/metadata/metadatainformer"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/restmapper"
+	"k8s.io/controller-manager/pkg/informerfactory"
+	"k8s.io/kubernetes/pkg/controller/garbagecollector"
+	"k8s.io/kubernetes/pkg/controller/namespace"
+)
+
+const (
+	namespaceResync   = 5 * time.Minute // upstream's default
+	namespaceWorkers  = 4
+	collectorWorkers  = 4
+	discoveryInterval = 10 * time.Second // how soon owners of a new custom resource count; upstream: 30 s
+)
+
+// controllers are the two parts of upstream's controller manager without which
+// the API is not whole: deleting a namespace empties it, and deleting an owner
+// deletes what it owns.
+type controllers struct {
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+// startControllers needs an API that is ready: the constructors end the process
+// when discovery fails.
+func startControllers(access *rest.Config, log *slog.Logger) (*controllers, error) {
+	access = rest.AddUserAgent(rest.CopyConfig(access), "fleet-controllers")
+	client, err := kubernetes.NewForConfig(access)
+	if err != nil {
+		return nil, err
+	}
+	meta, err := metadata.NewForConfig(access)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &controllers{cancel: cancel}
+
+	typed := informers.NewSharedInformerFactory(client, 0)
+	untyped := metadatainformer.NewSharedInformerFactory(meta, 0)
+	mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(client.Discovery()))
+	started := make(chan struct{})
+
+	namespaces := namespace.NewNamespaceController(ctx, client, meta,
+		client.Discovery().ServerPreferredNamespacedResources,
+		typed.Core().V1().Namespaces(), namespaceResync, corev1.FinalizerKubernetes)
+	collector, err := garbagecollector.NewGarbageCollector(ctx, client, meta, mapper,
+		garbagecollector.DefaultIgnoredResources(), informerfactory.NewInformerFactory(typed, untyped), started)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+
+	typed.Start(ctx.Done())
+	untyped.Start(ctx.Done())
+	close(started)
+	c.wg.Go(func() { namespaces.Run(ctx, namespaceWorkers) })
+	c.wg.Go(func() { collector.Run(ctx, collectorWorkers, discoveryInterval) })
+	c.wg.Go(func() { collector.Sync(ctx, client.Discovery(), discoveryInterval) })
+	c.wg.Go(func() {
+		<-ctx.Done()
+		typed.Shutdown()
+		untyped.Shutdown()
+	})
+	log.Debug("namespace and garbage collection controllers started")
+	return c, nil
+}
+
+func (c *controllers) stop() {
+	c.cancel()
+	c.wg.Wait()
+}
