@@ -2,10 +2,12 @@ package testhost
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -39,20 +41,39 @@ func cgroupRoots() ([]string, error) {
 	return roots, nil
 }
 
-// makeCgroup makes the slot's cgroups and returns their cgroup.procs files.
-func (s slot) makeCgroup() (procs []string, err error) {
+// makeCgroup makes the slot's cgroups, or ones at a path below, and returns
+// their cgroup.procs files.
+func (s slot) makeCgroup(below string) (procs []string, err error) {
 	roots, err := cgroupRoots()
 	if err != nil {
 		return nil, err
 	}
 	for _, root := range roots {
-		dir := filepath.Join(root, s.cgroup())
-		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		dir := filepath.Join(root, s.cgroup(), below)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, fmt.Errorf("make the host's cgroup: %w", err)
 		}
 		procs = append(procs, filepath.Join(dir, "cgroup.procs"))
 	}
 	return procs, nil
+}
+
+// limitsProcesses says whether containers can be given a limit on processes:
+// not where the machine has the pids controller in version 1.
+func limitsProcesses() bool {
+	roots, err := cgroupRoots()
+	return err == nil && slices.ContainsFunc(roots, func(root string) bool {
+		controllers, err := os.ReadFile(filepath.Join(root, "cgroup.controllers"))
+		return err == nil && slices.Contains(strings.Fields(string(controllers)), "pids")
+	})
+}
+
+// enterCgroups makes a command that runs in the cgroups of these cgroup.procs
+// files from its first instruction on.
+func enterCgroups(ctx context.Context, procs []string, command ...string) *exec.Cmd {
+	const script = `while [ "$1" != -- ]; do echo $$ >"$1" || exit; shift; done; shift; exec "$@"`
+	args := append([]string{"-c", script, "sh"}, procs...)
+	return exec.CommandContext(ctx, "sh", append(append(args, "--"), command...)...)
 }
 
 func (s slot) removeCgroup() error {
@@ -61,6 +82,10 @@ func (s slot) removeCgroup() error {
 		return err
 	}
 	for _, root := range roots {
+		// Whatever outlived PID 1, such as a script that was entering the host.
+		if err := os.WriteFile(filepath.Join(root, s.cgroup(), "cgroup.kill"), []byte("1"), 0o200); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+			return fmt.Errorf("end the host's last processes: %w", err)
+		}
 		if err := removeCgroupTree(filepath.Join(root, s.cgroup())); err != nil {
 			return err
 		}

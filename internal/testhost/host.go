@@ -83,6 +83,9 @@ func (h *Host) start(ctx context.Context) error {
 	if err := h.slot.mount(ctx, base); err != nil {
 		return err
 	}
+	if err := h.slot.makeDevices(); err != nil {
+		return err
+	}
 	if h.proxy, err = proxy.Start(HarnessIP+":0", h.Root()); err != nil {
 		return err
 	}
@@ -144,14 +147,17 @@ func (h *Host) Console(lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// waitSSH waits until sshd greets.
-func (h *Host) waitSSH(ctx context.Context) error {
+// waitBoot waits until sshd greets and systemd has nothing left to start: before
+// that logind may not answer yet.
+func (h *Host) waitBoot(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, h.options.Boot)
 	defer cancel()
 	for {
 		err := h.greeting(ctx)
 		if err == nil {
-			return nil
+			// A status other than 0 is a host with failed units: a test's affair.
+			_, err = h.Run(ctx, "systemctl is-system-running --wait")
+			return err
 		}
 		select {
 		case <-h.machine.stopped:

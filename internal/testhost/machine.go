@@ -1,6 +1,7 @@
 package testhost
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -66,7 +67,7 @@ func (m *machine) spawn() (*exec.Cmd, error) {
 	if m.killed {
 		return nil, errors.New("the host was switched off")
 	}
-	procs, err := m.slot.makeCgroup()
+	procs, err := m.slot.makeCgroup("")
 	if err != nil {
 		return nil, err
 	}
@@ -76,14 +77,13 @@ func (m *machine) spawn() (*exec.Cmd, error) {
 	}
 	defer console.Close()
 
-	enter := `while [ "$1" != -- ]; do echo $$ >"$1" || exit; shift; done; shift; exec systemd-nspawn "$@"`
-	args := append([]string{"-c", enter, "sh"}, procs...)
-	args = append(args, "--", "--quiet", "--register=no", "--keep-unit", "--directory="+m.slot.root(),
+	cmd := enterCgroups(context.Background(), procs, "systemd-nspawn",
+		"--quiet", "--register=no", "--keep-unit", "--directory="+m.slot.root(),
 		"--network-namespace-path="+m.slot.netnsPath(),
 		"--resolv-conf=off", "--timezone=off", "--link-journal=no",
-		// Rootless containers make keyrings and BPF programs, and mount FUSE.
-		"--system-call-filter=add_key keyctl request_key bpf", "--bind=/dev/fuse", "--boot")
-	cmd := exec.Command("sh", args...)
+		// Rootless containers make keyrings and BPF programs.
+		"--system-call-filter=add_key keyctl request_key bpf",
+		"--bind="+m.slot.device("fuse")+":/dev/fuse", "--bind="+m.slot.device("tun")+":/dev/net/tun", "--boot")
 	cmd.Stdout, cmd.Stderr = console, console
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Env = append(os.Environ(),
@@ -103,21 +103,16 @@ func (m *machine) spawn() (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// kill cuts the power and waits until everything is gone: the kernel ends all
-// processes of the host with its PID 1, and PID 1 with nspawn.
+// kill cuts the power and waits until everything is gone.
 func (m *machine) kill() error {
 	m.mu.Lock()
 	m.killed = true
-	leader, process := process{}, m.nspawn
-	if pid := child(process.Pid); pid != 0 {
-		leader, _ = processOf(pid)
-	}
 	m.mu.Unlock()
-	if err := process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := recorded(m.slot.init()).killTree(); err != nil {
 		return fmt.Errorf("cut the host's power: %w", err)
 	}
 	<-m.stopped
-	return leader.killAndWait()
+	return nil
 }
 
 // leader is the host's PID 1 as the machine sees it, or 0.

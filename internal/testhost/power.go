@@ -11,7 +11,7 @@ func (h *Host) powerOn(ctx context.Context) (err error) {
 	if h.machine, err = startMachine(h.slot); err != nil {
 		return err
 	}
-	return h.waitSSH(ctx)
+	return h.waitBoot(ctx)
 }
 
 // PowerOn boots a host that is off and waits for sshd.
@@ -53,7 +53,7 @@ func (h *Host) Reboot(t testing.TB) {
 	case <-time.After(h.options.Boot):
 		t.Fatalf("%s did not go down for a reboot in %s:\n%s", h.options.Hostname, h.options.Boot, h.Console(20))
 	}
-	if err := h.waitSSH(t.Context()); err != nil {
+	if err := h.waitBoot(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }

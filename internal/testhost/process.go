@@ -68,6 +68,18 @@ func (p process) killAndWait() error {
 	return nil
 }
 
+// killTree ends a host's nspawn, and with its PID 1 everything in the host.
+func (p process) killTree() error {
+	if !p.alive() {
+		return nil
+	}
+	var leader process
+	if pid := child(p.PID); pid != 0 {
+		leader, _ = processOf(pid)
+	}
+	return errors.Join(p.killAndWait(), leader.killAndWait())
+}
+
 // child is the first child of a process, or 0: PID 1 of a host is nspawn's.
 func child(pid int) int {
 	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))

@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 )
 
 // template builds or finds the root filesystem that hosts start from.
@@ -52,6 +53,26 @@ func (s slot) mount(ctx context.Context, template string) error {
 	return nil
 }
 
+// devices that rootless containers use, which udev makes usable by everyone.
+var devices = map[string]int{
+	"fuse": int(unix.Mkdev(10, 229)),
+	"tun":  int(unix.Mkdev(10, 200)),
+}
+
+func (s slot) device(name string) string { return filepath.Join(s.dir(), name) }
+
+// makeDevices makes nodes of the host's own: those of the machine may have
+// another mode, which is not ours to change.
+func (s slot) makeDevices() error {
+	for name, number := range devices {
+		path := s.device(name)
+		if err := errors.Join(unix.Mknod(path, unix.S_IFCHR, number), os.Chmod(path, 0o666)); err != nil {
+			return fmt.Errorf("make the device %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
 func (s slot) unmount() error {
 	err := syscall.Unmount(s.root(), 0)
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, fs.ErrNotExist) {
@@ -80,10 +101,11 @@ func (h *Host) personalise() error {
 	name := h.options.Hostname
 	root := h.Root()
 	pi := filepath.Join(root, "home", User)
-	for _, f := range []struct {
+	type file struct {
 		path, content string
 		mode          fs.FileMode
-	}{
+	}
+	files := []file{
 		{root + "/etc/hostname", name + "\n", 0o644},
 		{root + "/etc/hosts", fmt.Sprintf("127.0.0.1\tlocalhost\n127.0.1.1\t%s\n::1\tlocalhost ip6-localhost\n", name), 0o644},
 		{root + "/etc/apt/apt.conf.d/90testhost-proxy", fmt.Sprintf("Acquire::http::Proxy \"http://%s\";\n", h.proxy.Addr()), 0o644},
@@ -91,8 +113,16 @@ func (h *Host) personalise() error {
 		{root + "/etc/ssh/ssh_host_ed25519_key.pub", string(hostPublic), 0o644},
 		{root + "/root/.ssh/authorized_keys", authorized, 0o600},
 		{pi + "/.ssh/authorized_keys", authorized, 0o600},
-	} {
-		if err := os.MkdirAll(filepath.Dir(f.path), 0o700); err != nil {
+	}
+	if !limitsProcesses() {
+		files = append(files, file{root + "/etc/containers/containers.conf.d/testhost.conf", "[containers]\npids_limit = 0\n", 0o644})
+	}
+	for _, f := range files {
+		dir := fs.FileMode(0o755)
+		if f.mode == 0o600 {
+			dir = 0o700
+		}
+		if err := os.MkdirAll(filepath.Dir(f.path), dir); err != nil {
 			return err
 		}
 		if err := os.WriteFile(f.path, []byte(f.content), f.mode); err != nil {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -25,13 +26,21 @@ func (h *Host) Run(ctx context.Context, script string) (Output, error) {
 	if leader == 0 {
 		return Output{}, fmt.Errorf("run a script on %s: the host is off", h.options.Hostname)
 	}
-	cmd := exec.CommandContext(ctx, "nsenter", "--target", strconv.Itoa(leader),
-		"--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd=/root",
-		"env", "-i", "HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/bin/bash", "LANG=C.UTF-8",
+	// logind refuses to serve processes of a cgroup outside the host's.
+	procs, err := h.slot.makeCgroup("payload/harness")
+	if err != nil {
+		return Output{}, err
+	}
+	cmd := enterCgroups(ctx, procs, "nsenter", "--target", strconv.Itoa(leader),
+		"--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root",
+		"env", "--ignore-environment", "--chdir=/root", "HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/bin/bash", "LANG=C.UTF-8",
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "sh", "-c", script)
+	// nsenter forks to enter the process namespace: its child is to end with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
+	err = cmd.Run()
 	out := Output{Stdout: stdout.String(), Stderr: stderr.String(), ExitCode: cmd.ProcessState.ExitCode()}
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && ctx.Err() == nil {
 		err = nil

@@ -82,7 +82,7 @@ func collectStale(ctx context.Context) {
 // remove takes away everything of a slot: processes, mounts, network, cgroups
 // and files, whichever of them exist.
 func (s slot) remove(ctx context.Context) error {
-	err := recorded(s.init()).killAndWait()
+	err := recorded(s.init()).killTree()
 	if err == nil {
 		err = errors.Join(s.unmount(), s.removeNetwork(ctx), s.removeCgroup())
 	}

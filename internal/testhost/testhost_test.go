@@ -8,14 +8,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
-
-	"os"
 
 	"github.com/nationtech/fleetctl/internal/testhost"
 	"github.com/nationtech/fleetctl/internal/testhost/registry"
@@ -65,7 +64,9 @@ func TestRunKeepsStatusAndStreamsApart(t *testing.T) {
 
 func TestPower(t *testing.T) {
 	h := testhost.Start(t, testhost.Options{})
-	boot := func() string { return h.Sh(t, "cat /proc/sys/kernel/random/uuid >/run/boot; systemctl show -P UserspaceTimestampMonotonic; stat -c %Z /run") }
+	boot := func() string {
+		return h.Sh(t, "cat /proc/sys/kernel/random/uuid >/run/boot; systemctl show -P UserspaceTimestampMonotonic; stat -c %Z /run")
+	}
 	h.Sh(t, "echo kept >/root/file; touch /run/marker")
 	first := boot()
 

@@ -8,6 +8,8 @@ package registry
 import (
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -52,7 +54,8 @@ func Serve(l net.Listener, dir string) (*Server, error) {
 	if err := os.MkdirAll(blobs, 0o755); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	store := manifests{dir: filepath.Join(dir, "manifests"), next: ggcr.New(ggcr.WithBlobHandler(ggcr.NewDiskBlobHandler(blobs)))}
+	store := manifests{dir: filepath.Join(dir, "manifests"), next: ggcr.New(
+		ggcr.WithBlobHandler(ggcr.NewDiskBlobHandler(blobs)), ggcr.Logger(log.New(io.Discard, "", 0)))}
 	if err := store.restore(); err != nil {
 		return nil, errors.Join(fmt.Errorf("restore the registry's manifests: %w", err), l.Close())
 	}
