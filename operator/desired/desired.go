@@ -1,0 +1,78 @@
+// Package desired turns a Deployment into the bytes that its devices get, and
+// a device's deployments into its manifest. It is pure: the same input gives
+// the same bytes, so that comparing hashes tells whether anything changed.
+package desired
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/nationtech/fleetctl/internal/wire"
+	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
+)
+
+// State is a rendered Deployment. It is the same on all its devices.
+type State struct {
+	UID   string // of the Deployment
+	Bytes []byte // a wire.DesiredState
+	Hash  string // wire.Hash of Bytes
+}
+
+// Render gives what the devices of d get. It refuses what the agent would: the
+// API server's rules keep nearly all of it out, but not what needs a look at
+// two places at once, such as a host port that two services want.
+func Render(d *v1alpha1.Deployment) (*State, error) {
+	if err := wire.ValidateDeploymentName(d.Name); err != nil {
+		return nil, err
+	}
+	data, err := json.Marshal(d.Spec.Score.Data)
+	if err != nil {
+		return nil, fmt.Errorf("encode score data: %w", err)
+	}
+	if d.Spec.Score.Type == wire.ScorePodmanV0 {
+		if _, err := wire.DecodePodmanV0(data); err != nil {
+			return nil, err
+		}
+	}
+	out, err := json.Marshal(wire.DesiredState{
+		SchemaVersion: wire.SchemaVersion, Deployment: d.Name, Namespace: d.Namespace,
+		UID: string(d.UID), Generation: d.Generation,
+		Score: wire.Score{Type: d.Spec.Score.Type, Data: data},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encode desired state: %w", err)
+	}
+	if most := int(wire.BucketDesired.MaxValueBytes()); len(out) > most {
+		return nil, fmt.Errorf("the spec takes %d bytes; the most that a device gets is %d", len(out), most)
+	}
+	return &State{UID: string(d.UID), Bytes: out, Hash: wire.Hash(out)}, nil
+}
+
+// Manifest lists a device's deployments; hashes are by deployment name.
+func Manifest(device string, revision uint64, hashes map[string]string) wire.Manifest {
+	m := wire.Manifest{SchemaVersion: wire.SchemaVersion, Device: device, Revision: revision, Deployments: []wire.ManifestEntry{}}
+	for _, name := range slices.Sorted(maps.Keys(hashes)) {
+		m.Deployments = append(m.Deployments, wire.ManifestEntry{Name: name, SHA256: hashes[name]})
+	}
+	return m
+}
+
+// NextRevision is greater than every revision known, and than those that were
+// forgotten with a wiped store as long as the clock is not set back: it counts
+// milliseconds where it can.
+func NextRevision(known uint64, now time.Time) uint64 {
+	return max(known+1, uint64(max(now.UnixMilli(), 0)))
+}
+
+// maxAhead is how far ahead of now a device may say its revision is.
+const maxAhead = 24 * time.Hour
+
+// PlausibleRevision says whether a revision that a device reports can have
+// been ours. A device that reports another only harms itself, but a revision
+// near the end of the range would leave nothing greater to write.
+func PlausibleRevision(revision uint64, now time.Time) bool {
+	return revision <= uint64(max(now.Add(maxAhead).UnixMilli(), 0))
+}

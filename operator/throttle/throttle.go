@@ -1,0 +1,72 @@
+// Package throttle limits the rate of calls to a server by how the server
+// takes them: additive increase while it answers quickly, multiplicative
+// decrease when it is slow or says that it has too much to do (AIMD, RFC 5681
+// section 3.1 for the idea).
+package throttle
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// Limits of the rate, in calls per second.
+const (
+	initial = 100
+	least   = 2
+	most    = 1000
+	step    = 2 // added per quick answer
+)
+
+const (
+	slow     = 500 * time.Millisecond // an answer that takes longer counts as overload
+	cooldown = time.Second            // between two decreases: one overload is one signal
+)
+
+// Limiter is safe for concurrent use.
+type Limiter struct {
+	overloaded func(error) bool
+	now        func() time.Time
+
+	bucket *rate.Limiter
+
+	mu      sync.Mutex
+	reduced time.Time // when the rate was last decreased
+}
+
+// New gives a limiter. overloaded says whether an error means that the server
+// has too much to do; now is the clock.
+func New(overloaded func(error) bool, now func() time.Time) *Limiter {
+	return &Limiter{overloaded: overloaded, now: now, bucket: rate.NewLimiter(initial, step)}
+}
+
+// Do waits for its turn and calls fn. The error is fn's, or ctx's.
+func (l *Limiter) Do(ctx context.Context, fn func(context.Context) error) error {
+	if err := l.bucket.Wait(ctx); err != nil {
+		return err
+	}
+	start := l.now()
+	err := fn(ctx)
+	l.observe(l.now().Sub(start), err)
+	return err
+}
+
+// Rate is the present limit in calls per second.
+func (l *Limiter) Rate() float64 { return float64(l.bucket.Limit()) }
+
+func (l *Limiter) observe(took time.Duration, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	overload := took > slow || err != nil && (l.overloaded(err) || errors.Is(err, context.DeadlineExceeded) || os.IsTimeout(err))
+	switch {
+	case !overload:
+		l.bucket.SetLimit(min(most, l.bucket.Limit()+step))
+	case l.now().Sub(l.reduced) >= cooldown:
+		l.reduced = l.now()
+		l.bucket.SetLimit(max(least, l.bucket.Limit()/2))
+	}
+}

@@ -1,0 +1,65 @@
+package throttle
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+)
+
+var errTooMany = errors.New("too many requests")
+
+func TestRateFollowsTheServer(t *testing.T) {
+	now := time.Unix(1000, 0)
+	l := New(func(err error) bool { return errors.Is(err, errTooMany) }, func() time.Time { return now })
+	call := func(took time.Duration, err error) {
+		t.Helper()
+		got := l.Do(t.Context(), func(context.Context) error { now = now.Add(took); return err })
+		if !errors.Is(got, err) {
+			t.Fatalf("Do gave %v, want %v", got, err)
+		}
+	}
+	call(time.Millisecond, nil)
+	if l.Rate() != initial+step {
+		t.Fatalf("a quick answer: %v", l.Rate())
+	}
+	call(time.Millisecond, errTooMany)
+	if l.Rate() != (initial+step)/2 {
+		t.Fatalf("too many requests: %v", l.Rate())
+	}
+	call(time.Millisecond, errTooMany)
+	if l.Rate() != (initial+step)/2 {
+		t.Fatalf("the same overload counts once: %v", l.Rate())
+	}
+	now = now.Add(cooldown)
+	call(slow+1, nil)
+	if l.Rate() != (initial+step)/4 {
+		t.Fatalf("a slow answer: %v", l.Rate())
+	}
+	call(time.Millisecond, errors.New("conflict"))
+	if l.Rate() != (initial+step)/4+step {
+		t.Fatalf("another error is no overload: %v", l.Rate())
+	}
+	for range 40 {
+		now = now.Add(cooldown)
+		l.observe(time.Minute, nil)
+	}
+	if l.Rate() != least {
+		t.Fatalf("the floor: %v", l.Rate())
+	}
+	for range most {
+		l.observe(0, nil)
+	}
+	if l.Rate() != most {
+		t.Fatalf("the ceiling: %v", l.Rate())
+	}
+}
+
+func TestDoStopsWaitingWithItsContext(t *testing.T) {
+	l := New(func(error) bool { return false }, time.Now)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := l.Do(ctx, func(context.Context) error { t.Error("called"); return nil }); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+}
