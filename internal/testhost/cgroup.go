@@ -81,11 +81,22 @@ func (s slot) removeCgroup() error {
 	if err != nil {
 		return err
 	}
+	// Whatever outlived PID 1, such as a script that was entering the host.
+	// Version 1 has no such file.
 	for _, root := range roots {
-		// Whatever outlived PID 1, such as a script that was entering the host.
-		if err := os.WriteFile(filepath.Join(root, s.cgroup(), "cgroup.kill"), []byte("1"), 0o200); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+		kill, err := os.OpenFile(filepath.Join(root, s.cgroup(), "cgroup.kill"), os.O_WRONLY, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			_, err = kill.WriteString("1")
+			err = errors.Join(err, kill.Close())
+		}
+		if err != nil {
 			return fmt.Errorf("end the host's last processes: %w", err)
 		}
+	}
+	for _, root := range roots {
 		if err := removeCgroupTree(filepath.Join(root, s.cgroup())); err != nil {
 			return err
 		}
