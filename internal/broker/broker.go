@@ -1,0 +1,243 @@
+// Package broker is the embedded NATS server: its accounts, what each part of
+// the control plane may do in them, its buckets, and its life. It does not
+// decide who a device is (internal/callout does), nor what is in the buckets
+// (kv reads and writes them). The accounts were attacked with real servers;
+// the attack tests here have to pass on every upgrade of nats-server.
+package broker
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
+
+	"github.com/nationtech/fleetctl/internal/hint"
+	"github.com/nationtech/fleetctl/internal/secretfile"
+	"github.com/nationtech/fleetctl/internal/wire"
+)
+
+const (
+	// authTimeout has to outlast the queue at the callout when a whole fleet
+	// comes back at once.
+	authTimeout  = 20 * time.Second
+	tlsTimeout   = 10 * time.Second
+	startTimeout = 30 * time.Second
+	// pingInterval and maxPingsOut bound how long a device whose link died
+	// is taken for connected.
+	pingInterval = 30 * time.Second
+	maxPingsOut  = 2
+	// headroom above the largest value, for headers.
+	headroom       = 16 << 10
+	minConnections = 16 << 10
+	defaultDevices = 10_000
+)
+
+// Config says how to run the server.
+type Config struct {
+	DataDir string       // holds JetStream's files; made with mode 0700
+	Listen  string       // host:port; port 0 picks a free one
+	TLS     *tls.Config  // server side; required
+	Devices int          // the most devices there will be; 0 means 10,000
+	Log     *slog.Logger // required
+}
+
+// Broker is a running server.
+type Broker struct {
+	srv    *server.Server
+	ids    identities
+	issuer nkeys.KeyPair
+	xkey   nkeys.KeyPair
+	conns  []*nats.Conn
+}
+
+// Start runs the server, with its buckets in place. Devices are refused until
+// a callout answers for them.
+func Start(ctx context.Context, cfg Config) (*Broker, error) {
+	if cfg.Devices == 0 {
+		cfg.Devices = defaultDevices
+	}
+	if cfg.TLS == nil {
+		return nil, errors.New("start NATS server: no TLS configuration")
+	}
+	if err := secretfile.EnsureDir(cfg.DataDir); err != nil {
+		return nil, err
+	}
+	b := &Broker{}
+	opts, err := b.options(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("configure NATS server: %w", err)
+	}
+	if err := free(cfg.Listen); err != nil {
+		return nil, hint.Wrap(fmt.Errorf("start NATS server: %w", err),
+			"stop what listens there, or choose another port")
+	}
+	if b.srv, err = server.NewServer(opts); err != nil {
+		return nil, fmt.Errorf("start NATS server: %w", err)
+	}
+	b.srv.SetLoggerV2(logger{cfg.Log}, false, false, false)
+	b.srv.Start()
+	if err := b.ready(ctx, cfg); err != nil {
+		b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *Broker) ready(ctx context.Context, cfg Config) error {
+	timeout := startTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = min(timeout, time.Until(deadline))
+	}
+	if !b.srv.ReadyForConnections(timeout) {
+		return hint.New(fmt.Sprintf("NATS server on %s was not ready within %s", cfg.Listen, timeout.Round(time.Second)),
+			"see the server's log for what it says about NATS or JetStream")
+	}
+	nc, err := b.connect("buckets")
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("open JetStream: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	return EnsureBuckets(ctx, js, Sizing{Devices: cfg.Devices})
+}
+
+func (b *Broker) options(cfg Config) (*server.Options, error) {
+	host, portText, err := net.SplitHostPort(cfg.Listen)
+	if err != nil {
+		return nil, err
+	}
+	port, err := strconv.Atoi(portText)
+	if err != nil {
+		return nil, fmt.Errorf("listen address %q: port: %w", cfg.Listen, err)
+	}
+	if port == 0 {
+		port = server.RANDOM_PORT
+	}
+	if b.ids, err = newIdentities(); err != nil {
+		return nil, err
+	}
+	callout, err := b.calloutOptions()
+	if err != nil {
+		return nil, err
+	}
+	accounts, err := accountsConfig(b.ids)
+	if err != nil {
+		return nil, err
+	}
+	opts := &server.Options{}
+	if err := opts.ProcessConfigString(accounts); err != nil {
+		return nil, err
+	}
+	opts.AuthCallout = callout
+	opts.ServerName = "fleet-server"
+	opts.Host, opts.Port = host, port
+	opts.TLS, opts.TLSConfig = true, cfg.TLS
+	opts.TLSTimeout = tlsTimeout.Seconds()
+	opts.AuthTimeout = authTimeout.Seconds()
+	opts.PingInterval, opts.MaxPingsOut = pingInterval, maxPingsOut
+	opts.MaxConn = max(minConnections, 2*cfg.Devices)
+	opts.MaxPayload = wire.BucketDesired.MaxValueBytes() + headroom
+	opts.JetStream = true
+	opts.StoreDir = cfg.DataDir
+	opts.JetStreamMaxStore = storageBytes(cfg.Devices)
+	opts.DisableJetStreamBanner = true
+	opts.NoSigs = true // the process handles its signals itself
+	return opts, nil
+}
+
+func (b *Broker) calloutOptions() (*server.AuthCallout, error) {
+	var err error
+	if b.issuer, err = nkeys.CreateAccount(); err != nil {
+		return nil, err
+	}
+	if b.xkey, err = nkeys.CreateCurveKeys(); err != nil {
+		return nil, err
+	}
+	issuer, err := b.issuer.PublicKey()
+	if err != nil {
+		return nil, err
+	}
+	xkey, err := b.xkey.PublicKey()
+	if err != nil {
+		return nil, err
+	}
+	return &server.AuthCallout{
+		Issuer:    issuer,
+		XKey:      xkey,
+		Account:   wire.AccountSystem,
+		AuthUsers: b.ids.publicKeys(),
+	}, nil
+}
+
+// free makes a taken port an error at once: the server itself only logs it.
+func free(listen string) error {
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
+// Port is the one that clients connect to.
+func (b *Broker) Port() int {
+	if addr, ok := b.srv.Addr().(*net.TCPAddr); ok {
+		return addr.Port
+	}
+	return 0
+}
+
+// Ready says whether the server takes connections and JetStream is up.
+func (b *Broker) Ready() bool {
+	return b.srv.Running() && b.srv.JetStreamEnabled()
+}
+
+// CalloutKeys are what internal/callout signs decisions and decrypts requests
+// with. They last as long as the server.
+func (b *Broker) CalloutKeys() (issuer, xkey nkeys.KeyPair) { return b.issuer, b.xkey }
+
+// ConnectOperator is for kv.Open: writes desired state, watches reports.
+func (b *Broker) ConnectOperator() (*nats.Conn, error) { return b.connect("operator") }
+
+// ConnectAPI is for internal/serverapi: sends commands, reads reports.
+func (b *Broker) ConnectAPI() (*nats.Conn, error) { return b.connect("api") }
+
+// ConnectCallout is for internal/callout: hears authorization requests.
+func (b *Broker) ConnectCallout() (*nats.Conn, error) { return b.connect("callout") }
+
+// ConnectPresence is for presence: hears connects, disconnects devices.
+func (b *Broker) ConnectPresence() (*nats.Conn, error) { return b.connect("presence") }
+
+// connect makes a connection inside this process. The broker closes it.
+func (b *Broker) connect(name string) (*nats.Conn, error) {
+	id := b.ids[name]
+	nc, err := nats.Connect("", append(id.options(), nats.InProcessServer(b.srv))...)
+	if err != nil {
+		return nil, fmt.Errorf("connect %s to NATS: %w", name, err)
+	}
+	b.conns = append(b.conns, nc)
+	return nc, nil
+}
+
+// Close ends every connection and the server, with its data on disk. It may be
+// called twice.
+func (b *Broker) Close() {
+	for _, nc := range b.conns {
+		nc.Close()
+	}
+	b.srv.Shutdown()
+	b.srv.WaitForShutdown()
+}

@@ -1,0 +1,158 @@
+package broker_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/nationtech/fleetctl/internal/broker"
+	"github.com/nationtech/fleetctl/internal/broker/kv"
+	"github.com/nationtech/fleetctl/internal/broker/presence"
+	"github.com/nationtech/fleetctl/internal/callout"
+	"github.com/nationtech/fleetctl/internal/pki"
+	"github.com/nationtech/fleetctl/internal/wire"
+)
+
+const (
+	patience = 10 * time.Second       // for what has to happen
+	silence  = 150 * time.Millisecond // for what must not happen
+)
+
+// fleet is a real server with the real callout, as fleet-server runs them.
+type fleet struct {
+	t        testing.TB
+	ca       *pki.CA
+	broker   *broker.Broker
+	store    *kv.Store
+	operator *nats.Conn
+	api      *nats.Conn
+	presence *presence.Tracker
+	key      []byte
+
+	mu     sync.Mutex
+	denied map[string]bool
+}
+
+func newFleet(t testing.TB) *fleet {
+	t.Helper()
+	f := &fleet{t: t, ca: newCA(t), denied: map[string]bool{}}
+	dir := t.TempDir()
+	f.broker = start(t, filepath.Join(dir, "nats"), f.ca)
+	f.operator = must(f.broker.ConnectOperator())(t)
+	f.api = must(f.broker.ConnectAPI())(t)
+	f.store = must(kv.Open(f.operator))(t)
+	f.presence = must(presence.Start(t.Context(), must(f.broker.ConnectPresence())(t), testLog(t), presence.Options{}))(t)
+	f.key = make([]byte, 32)
+	copy(f.key, "a fleet key for tests alone")
+	issuer, xkey := f.broker.CalloutKeys()
+	must(callout.Start(t.Context(), callout.Config{
+		Conn: must(f.broker.ConnectCallout())(t), Issuer: issuer, XKey: xkey, FleetKey: f.key,
+		Denied: func(device string) bool {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return f.denied[device]
+		},
+		Log: slog.New(slog.DiscardHandler),
+	}))(t)
+	return f
+}
+
+func must[T any](v T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+// device is a client with a device's credentials and nothing else.
+type device struct {
+	id     string
+	nc     *nats.Conn
+	errs   chan error // what the server told it asynchronously
+	closed chan struct{}
+}
+
+func (f *fleet) dial(id string, opts ...nats.Option) (*device, error) {
+	d := &device{id: id, errs: make(chan error, 256), closed: make(chan struct{})}
+	var once sync.Once
+	opts = append([]nats.Option{
+		nats.UserInfo(id, callout.PSK(f.key, id)),
+		nats.RootCAs(f.ca.Path()),
+		nats.CustomInboxPrefix(wire.InboxPrefix(id)),
+		nats.NoReconnect(),
+		nats.Timeout(patience),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			select {
+			case d.errs <- err:
+			default:
+			}
+		}),
+		nats.ClosedHandler(func(*nats.Conn) { once.Do(func() { close(d.closed) }) }),
+	}, opts...)
+	nc, err := nats.Connect(natsURL(f.broker), opts...)
+	d.nc = nc
+	return d, err
+}
+
+func (f *fleet) device(t testing.TB, id string) *device {
+	t.Helper()
+	d, err := f.dial(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.nc.Close)
+	return d
+}
+
+// put writes a key as a device may, and wants the acknowledgement.
+func (d *device) put(b wire.Bucket, key string, data []byte) error {
+	msg, err := d.nc.Request(b.Subject(key), data, patience)
+	if err != nil {
+		return err
+	}
+	if ack := string(msg.Data); !containsSeq(ack) {
+		return errors.New("refused: " + ack)
+	}
+	return nil
+}
+
+func containsSeq(ack string) bool { return len(ack) > 0 && !errorAck(ack) }
+
+// get reads a key of desired-state as a device may.
+func (d *device) get(key string) (*nats.Msg, error) {
+	return d.nc.Request(wire.BucketDesired.DirectGetSubject(key), nil, patience)
+}
+
+// eventually waits for a condition that other goroutines bring about.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %s: %s", patience, what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func timeout(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// admin can look at anything in FLEET's JetStream: the judge of the attacks.
+func (f *fleet) admin(t testing.TB) jetstream.JetStream {
+	t.Helper()
+	return must(jetstream.New(f.operator))(t)
+}

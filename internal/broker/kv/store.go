@@ -1,0 +1,194 @@
+// Package kv is how the control plane reads and writes the buckets: desired
+// state out, reports in. It owns keys, sizes and the handling of markers; what
+// a value means is internal/wire's, and when to write which is the operator's.
+//
+// To take a deployment off a device write the manifest without it first, then
+// Delete its key: in between, an agent sees a key that nothing points to, and
+// never a manifest that points to nothing.
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/nationtech/fleetctl/internal/hint"
+	"github.com/nationtech/fleetctl/internal/wire"
+)
+
+// ErrNotFound says that a key has no value.
+var ErrNotFound = errors.New("no such key")
+
+// ErrTooLarge says that a value does not fit its bucket.
+var ErrTooLarge = errors.New("too large")
+
+// Store reads and writes the fleet's buckets. It is safe for concurrent use.
+type Store struct {
+	nc *nats.Conn
+	js jetstream.JetStream
+}
+
+// Open gives the store behind a connection, which has to be in the account
+// that owns the buckets. The connection stays the caller's.
+func Open(nc *nats.Conn) (*Store, error) {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("open key-value store: %w", err)
+	}
+	return &Store{nc: nc, js: js}, nil
+}
+
+// Value is what a key holds.
+type Value struct {
+	Data     []byte
+	Revision uint64    // the stream's sequence; grows with every write of the bucket
+	At       time.Time // by the broker's clock
+}
+
+// PutManifest writes a device's manifest, a sealed wire.Manifest. The broker
+// hints the device.
+func (s *Store) PutManifest(ctx context.Context, device string, sealed []byte) error {
+	if err := wire.ValidateDeviceID(device); err != nil {
+		return err
+	}
+	return s.put(ctx, wire.BucketDesired, wire.ManifestKey(device), sealed)
+}
+
+// PutDesired writes one deployment of a device, a wire.DesiredState. It causes
+// no hint: write the manifest afterwards.
+func (s *Store) PutDesired(ctx context.Context, device, deployment string, data []byte) error {
+	key, err := desiredKey(device, deployment)
+	if err != nil {
+		return err
+	}
+	return s.put(ctx, wire.BucketDesired, key, data)
+}
+
+// Delete forgets one deployment of a device. Nothing of the key remains, also
+// no marker; forgetting what is not there is no error.
+func (s *Store) Delete(ctx context.Context, device, deployment string) error {
+	key, err := desiredKey(device, deployment)
+	if err != nil {
+		return err
+	}
+	return s.purge(ctx, wire.BucketDesired, key)
+}
+
+// DeleteManifest forgets a device's manifest. An agent that finds no manifest
+// keeps what it runs: to empty a device write an empty manifest.
+func (s *Store) DeleteManifest(ctx context.Context, device string) error {
+	if err := wire.ValidateDeviceID(device); err != nil {
+		return err
+	}
+	return s.purge(ctx, wire.BucketDesired, wire.ManifestKey(device))
+}
+
+// ForgetDevice removes everything about a device that is gone for good: its
+// reports, its manifest and its deployments.
+func (s *Store) ForgetDevice(ctx context.Context, device string) error {
+	if err := wire.ValidateDeviceID(device); err != nil {
+		return err
+	}
+	return errors.Join(
+		s.purge(ctx, wire.BucketDesired, wire.DesiredKey(device, "*")),
+		s.purge(ctx, wire.BucketDesired, wire.ManifestKey(device)),
+		s.purge(ctx, wire.BucketState, wire.StateKey(device)),
+		s.purge(ctx, wire.BucketInfo, wire.InfoKey(device)),
+		s.purge(ctx, wire.BucketHeartbeat, wire.HeartbeatKey(device)),
+	)
+}
+
+// Get reads a key; ErrNotFound when it has no value.
+func (s *Store) Get(ctx context.Context, b wire.Bucket, key string) (Value, error) {
+	// By subject (NATS ADR-31): the answer is the stored message itself.
+	msg, err := s.nc.RequestMsgWithContext(ctx, nats.NewMsg(b.DirectGetSubject(key)))
+	if err != nil {
+		return Value{}, unavailable(fmt.Errorf("get %s from %s: %w", key, b, err))
+	}
+	switch status := msg.Header.Get("Status"); {
+	case status == "404":
+		return Value{}, fmt.Errorf("get %s from %s: %w", key, b, ErrNotFound)
+	case status != "":
+		return Value{}, fmt.Errorf("get %s from %s: %s %s", key, b, status, msg.Header.Get("Description"))
+	case msg.Header.Get("KV-Operation") != "":
+		return Value{}, fmt.Errorf("get %s from %s: %w", key, b, ErrNotFound)
+	}
+	return parseValue(msg)
+}
+
+// Keys lists the keys of desired-state: manifests (a device id) and deployments
+// (wire.ParseDesiredKey). There is no order.
+func (s *Store) Keys(ctx context.Context) ([]string, error) {
+	bucket, err := s.bucket(ctx, wire.BucketDesired)
+	if err != nil {
+		return nil, err
+	}
+	lister, err := bucket.ListKeys(ctx, jetstream.IgnoreDeletes())
+	if err != nil {
+		return nil, unavailable(fmt.Errorf("list keys of %s: %w", wire.BucketDesired, err))
+	}
+	defer func() { _ = lister.Stop() }()
+	var keys []string
+	for {
+		select {
+		case key, ok := <-lister.Keys():
+			if !ok {
+				return keys, ctx.Err()
+			}
+			keys = append(keys, key)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (s *Store) bucket(ctx context.Context, b wire.Bucket) (jetstream.KeyValue, error) {
+	bucket, err := s.js.KeyValue(ctx, string(b))
+	if err != nil {
+		return nil, unavailable(fmt.Errorf("open bucket %s: %w", b, err))
+	}
+	return bucket, nil
+}
+
+func (s *Store) put(ctx context.Context, b wire.Bucket, key string, data []byte) error {
+	if most := b.MaxValueBytes(); len(data) > int(most) {
+		return fmt.Errorf("put %s in %s: %d bytes, at most %d: %w", key, b, len(data), most, ErrTooLarge)
+	}
+	// No message id: writes are idempotent, and a guessed id drops a write.
+	if _, err := s.js.Publish(ctx, b.Subject(key), data); err != nil {
+		return unavailable(fmt.Errorf("put %s in %s: %w", key, b, err))
+	}
+	return nil
+}
+
+func (s *Store) purge(ctx context.Context, b wire.Bucket, key string) error {
+	stream, err := s.js.Stream(ctx, b.Stream())
+	if err == nil {
+		err = stream.Purge(ctx, jetstream.WithPurgeSubject(b.Subject(key)))
+	}
+	if err != nil {
+		return unavailable(fmt.Errorf("forget %s in %s: %w", key, b, err))
+	}
+	return nil
+}
+
+func desiredKey(device, deployment string) (string, error) {
+	if err := errors.Join(wire.ValidateDeviceID(device), wire.ValidateDeploymentName(deployment)); err != nil {
+		return "", err
+	}
+	return wire.DesiredKey(device, deployment), nil
+}
+
+// unavailable adds a hint where the broker, not the request, is at fault.
+func unavailable(err error) error {
+	switch {
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrNoStreamResponse),
+		errors.Is(err, jetstream.ErrStreamNotFound), errors.Is(err, jetstream.ErrBucketNotFound):
+		return hint.Wrap(err, "the buckets are missing or JetStream is down; restart fleet-server, which makes them")
+	}
+	return err
+}

@@ -1,0 +1,180 @@
+// Package presence knows which devices are connected to the NATS servers, and
+// disconnects them: a device has one connection, the newest. It hears of
+// connections from the servers' system account, so it sees those of every
+// server of a cluster, and asks anew when it may have missed some. Who may
+// connect is internal/callout's.
+package presence
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/nationtech/fleetctl/internal/wire"
+)
+
+const (
+	connectSubject    = "$SYS.ACCOUNT." + wire.AccountDevices + ".CONNECT"
+	disconnectSubject = "$SYS.ACCOUNT." + wire.AccountDevices + ".DISCONNECT"
+	// eventBacklog holds the events of a fleet that comes back at once.
+	eventBacklog = 64 << 10
+)
+
+// Connection is one device's link.
+type Connection struct {
+	Device string
+	Server string // id of the NATS server
+	CID    uint64 // of the client on that server
+	Host   string // address that it came from
+	Since  time.Time
+}
+
+// Options of a tracker; the zero value is usable.
+type Options struct {
+	// Flapping is told when two machines seem to share an id: they throw each
+	// other out again and again. May be nil.
+	Flapping func(device string)
+}
+
+// Tracker follows connections. It is safe for concurrent use.
+type Tracker struct {
+	nc  *nats.Conn
+	log *slog.Logger
+	opt Options
+
+	mu    sync.Mutex
+	table table
+}
+
+// Start follows connections until ctx ends. When it returns, the connections
+// that were there before are known.
+func Start(ctx context.Context, nc *nats.Conn, log *slog.Logger, opt Options) (*Tracker, error) {
+	t := &Tracker{nc: nc, log: log, opt: opt, table: newTable()}
+	// One channel for both subjects keeps their order.
+	events := make(chan *nats.Msg, eventBacklog)
+	reconnected := make(chan struct{}, 1)
+	var subs []*nats.Subscription
+	for _, subject := range []string{connectSubject, disconnectSubject} {
+		sub, err := nc.ChanSubscribe(subject, events)
+		if err != nil {
+			return nil, fmt.Errorf("follow connections: %w", err)
+		}
+		subs = append(subs, sub)
+	}
+	nc.SetReconnectHandler(func(*nats.Conn) {
+		select {
+		case reconnected <- struct{}{}:
+		default:
+		}
+	})
+	if err := t.relist(ctx); err != nil {
+		return nil, err
+	}
+	go func() {
+		defer func() {
+			for _, sub := range subs {
+				_ = sub.Unsubscribe()
+			}
+		}()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case msg := <-events:
+				t.handle(msg)
+			case <-reconnected:
+				if err := t.relist(ctx); err != nil && ctx.Err() == nil {
+					log.Warn("connected devices may be out of date", "op", "presence", "error", err)
+				}
+			}
+		}
+	}()
+	return t, nil
+}
+
+// Connection gives the device's link; ok is false when it has none.
+func (t *Tracker) Connection(device string) (c Connection, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.table.newest(device)
+}
+
+// Count is how many devices are connected.
+func (t *Tracker) Count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.table.devices)
+}
+
+// Disconnect ends every link of a device. To keep it out, make the callout
+// deny it first.
+func (t *Tracker) Disconnect(ctx context.Context, device string) error {
+	t.mu.Lock()
+	conns := t.table.of(device)
+	t.mu.Unlock()
+	var errs []error
+	for _, c := range conns {
+		errs = append(errs, t.kick(ctx, c))
+	}
+	return errors.Join(errs...)
+}
+
+// advisory is the part of nats-server's connect and disconnect events that
+// matters here.
+type advisory struct {
+	Server struct {
+		ID string `json:"id"`
+	} `json:"server"`
+	Client struct {
+		ID    uint64    `json:"id"`
+		User  string    `json:"user"`
+		Host  string    `json:"host"`
+		Start time.Time `json:"start"`
+	} `json:"client"`
+}
+
+func (t *Tracker) handle(msg *nats.Msg) {
+	var a advisory
+	if err := json.Unmarshal(msg.Data, &a); err != nil || wire.ValidateDeviceID(a.Client.User) != nil {
+		t.log.Warn("connection event ignored", "op", "presence", "user", a.Client.User, "error", err)
+		return
+	}
+	c := Connection{Device: a.Client.User, Server: a.Server.ID, CID: a.Client.ID, Host: a.Client.Host, Since: a.Client.Start}
+	if msg.Subject == disconnectSubject {
+		t.mu.Lock()
+		t.table.remove(c)
+		t.mu.Unlock()
+		return
+	}
+	t.connected(c)
+}
+
+// connected records a link and ends the older ones of the same device.
+func (t *Tracker) connected(c Connection) {
+	t.mu.Lock()
+	older := t.table.add(c)
+	flapping := len(older) > 0 && t.table.replaced(c.Device, time.Now())
+	t.mu.Unlock()
+	for _, o := range older {
+		t.log.Info("connection replaced by a newer one", "op", "presence", "device", o.Device, "host", o.Host, "newer", c.Host)
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), kickTimeout)
+			defer cancel()
+			if err := t.kick(ctx, o); err != nil {
+				t.log.Warn("older connection not ended", "op", "presence", "device", o.Device, "error", err)
+			}
+		}()
+	}
+	if flapping {
+		t.log.Warn("two machines seem to share a device id", "op", "presence", "device", c.Device, "host", c.Host)
+		if t.opt.Flapping != nil {
+			t.opt.Flapping(c.Device)
+		}
+	}
+}
