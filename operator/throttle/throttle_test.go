@@ -33,11 +33,11 @@ func TestRateFollowsTheServer(t *testing.T) {
 	}
 	now = now.Add(cooldown)
 	call(slow+1, nil)
-	if l.Rate() != (initial+step)/4 {
+	if l.Rate() != (initial+step)/4.0 {
 		t.Fatalf("a slow answer: %v", l.Rate())
 	}
 	call(time.Millisecond, errors.New("conflict"))
-	if l.Rate() != (initial+step)/4+step {
+	if l.Rate() != (initial+step)/4.0+step {
 		t.Fatalf("another error is no overload: %v", l.Rate())
 	}
 	for range 40 {
