@@ -80,7 +80,7 @@ func (p *apiProcess) waitReady(ctx context.Context, access *rest.Config) error {
 	const poll = 50 * time.Millisecond // there is no event to wait for across HTTP
 	tick := time.NewTicker(poll)
 	defer tick.Stop()
-	last := errors.New("no answer yet")
+	last := errors.New("no answer to readiness checks")
 	for {
 		result := client.Discovery().RESTClient().Get().AbsPath("/readyz").Param("verbose", "").Do(ctx)
 		body, err := result.Raw()
@@ -92,9 +92,9 @@ func (p *apiProcess) waitReady(ctx context.Context, access *rest.Config) error {
 		}
 		select {
 		case <-p.done:
-			return fmt.Errorf("Kubernetes API ended while starting: %w", p.unexpectedErr())
+			return fmt.Errorf("API server ended while starting: %w", p.unexpectedErr())
 		case <-ctx.Done():
-			return fmt.Errorf("Kubernetes API is not ready: %w (%w)", last, context.Cause(ctx))
+			return fmt.Errorf("%w, %w", last, context.Cause(ctx))
 		case <-tick.C:
 		}
 	}
@@ -111,7 +111,7 @@ func (p *apiProcess) unexpectedErr() error {
 		return nil
 	}
 	if p.err == nil {
-		return errors.New("Kubernetes API ended by itself")
+		return errors.New("ended by itself")
 	}
 	return p.err
 }
@@ -124,6 +124,6 @@ func (p *apiProcess) stop(ctx context.Context) error {
 	case <-p.done:
 		return p.err
 	case <-ctx.Done():
-		return fmt.Errorf("Kubernetes API did not stop: %w", context.Cause(ctx))
+		return fmt.Errorf("still answering requests: %w", context.Cause(ctx))
 	}
 }

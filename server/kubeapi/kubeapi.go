@@ -66,7 +66,7 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	creds, err := openCredentials(cfg.DataDir)
 	if err != nil {
 		_ = cfg.Listener.Close()
-		return nil, fmt.Errorf("prepare Kubernetes API credentials: %w", err)
+		return nil, fmt.Errorf("prepare credentials: %w", err)
 	}
 	s.rest = creds.restConfig(cfg.URL, cfg.CAPEM)
 	if err := writeKubeconfig(s.KubeconfigPath(), s.rest); err != nil {
@@ -85,13 +85,13 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, fmt.Errorf("start etcd: %w", err)
 	}
 	if s.api, err = startAPI(cfg, creds, s.store.endpoint); err != nil {
-		return nil, fmt.Errorf("start Kubernetes API: %w", err)
+		return nil, fmt.Errorf("start API server: %w", err)
 	}
 	if err := s.api.waitReady(ctx, s.rest); err != nil {
 		return nil, err
 	}
 	if s.background, err = startControllers(s.rest, cfg.Log); err != nil {
-		return nil, fmt.Errorf("start Kubernetes controllers: %w", err)
+		return nil, fmt.Errorf("start its controllers: %w", err)
 	}
 	s.logs.steady.Store(true)
 	return s, nil

@@ -17,6 +17,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/secretfile"
 	"github.com/nationtech/fleetctl/server/internal/lockfile"
 	"github.com/nationtech/fleetctl/server/internal/ports"
+	"github.com/nationtech/fleetctl/server/internal/supervise"
 	"github.com/nationtech/fleetctl/server/kubeapi"
 )
 
@@ -27,7 +28,7 @@ const quotedLines = 12
 type server struct {
 	Config
 	names
-	*supervisor
+	*supervise.Supervisor
 
 	ports *ports.Book
 	ca    *pki.CA
@@ -54,9 +55,9 @@ func Run(ctx context.Context, cfg Config, ready func(Endpoints) error) (err erro
 	}
 	defer lock.Release()
 
-	s := &server{Config: cfg, supervisor: newSupervisor(cfg.Log.Logger)}
+	s := &server{Config: cfg, Supervisor: supervise.New(cfg.Log.Logger)}
 	defer func() {
-		err = errors.Join(err, removeEndpoints(cfg.DataDir), s.stop())
+		err = errors.Join(err, removeEndpoints(cfg.DataDir), s.Stop())
 	}()
 	if err := s.startAll(ctx); err != nil {
 		return err
@@ -71,7 +72,7 @@ func Run(ctx context.Context, cfg Config, ready func(Endpoints) error) (err erro
 	case <-ctx.Done():
 		cfg.Log.Info("stopping")
 		return nil
-	case err := <-s.failed:
+	case err := <-s.Failed():
 		return err
 	}
 }
@@ -81,7 +82,7 @@ func Run(ctx context.Context, cfg Config, ready func(Endpoints) error) (err erro
 func (s *server) startAll(ctx context.Context) error {
 	steps := []struct {
 		name string
-		run  func(context.Context) (part, error)
+		run  func(context.Context) (supervise.Part, error)
 	}{
 		{"names and ports", s.openNames},
 		{"certificate authority", s.openCA},
@@ -91,7 +92,7 @@ func (s *server) startAll(ctx context.Context) error {
 		fmt.Errorf("not up within %s", s.StartTimeout))
 	defer cancel()
 	for _, step := range steps {
-		if err := s.start(starting, step.name, step.run); err != nil {
+		if err := s.Start(starting, step.name, step.run); err != nil {
 			return s.explain(ctx, starting, err)
 		}
 	}
@@ -111,7 +112,7 @@ func (s *server) explain(ctx, starting context.Context, err error) error {
 		fmt.Sprintf("see %s, or allow more time with --start-timeout", s.Log.Path()))
 }
 
-func (s *server) openNames(context.Context) (_ part, err error) {
+func (s *server) openNames(context.Context) (_ supervise.Part, err error) {
 	if s.names, err = s.Config.names(); err != nil {
 		return nil, err
 	}
@@ -119,7 +120,7 @@ func (s *server) openNames(context.Context) (_ part, err error) {
 	return nil, err
 }
 
-func (s *server) openCA(context.Context) (_ part, err error) {
+func (s *server) openCA(context.Context) (_ supervise.Part, err error) {
 	s.ca, err = pki.Open(filepath.Join(s.DataDir, "pki"))
 	if err != nil {
 		return nil, err
@@ -133,7 +134,7 @@ func (s *server) openCA(context.Context) (_ part, err error) {
 	return nil, nil
 }
 
-func (s *server) startKube(ctx context.Context) (part, error) {
+func (s *server) startKube(ctx context.Context) (supervise.Part, error) {
 	cert, err := s.ca.ServerCert("kubernetes", s.hosts)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,6 @@
-package allinone
+// Package supervise starts parts of a process in order, watches them, and stops
+// them in reverse. It knows nothing of what they do.
+package supervise
 
 import (
 	"context"
@@ -12,15 +14,15 @@ import (
 // stopTimeout is how long one part may take to end.
 const stopTimeout = 15 * time.Second
 
-// part is something that runs beside others until it is stopped.
-type part interface {
+// Part is something that runs beside others until it is stopped.
+type Part interface {
 	Stop(context.Context) error // waits until it has ended
 	Done() <-chan struct{}      // closed when it has ended, asked or not
 	Err() error                 // after Done: why, nil when asked
 }
 
-// supervisor starts parts in order, watches them, and stops them in reverse.
-type supervisor struct {
+// Supervisor starts, watches and stops parts. Its methods are for one goroutine.
+type Supervisor struct {
 	log     *slog.Logger
 	failed  chan error // the first part that ended unasked
 	running []namedPart
@@ -28,16 +30,17 @@ type supervisor struct {
 
 type namedPart struct {
 	name string
-	part
+	Part
 }
 
-func newSupervisor(log *slog.Logger) *supervisor {
-	return &supervisor{log: log, failed: make(chan error, 1)}
+// New makes a Supervisor without parts.
+func New(log *slog.Logger) *Supervisor {
+	return &Supervisor{log: log, failed: make(chan error, 1)}
 }
 
-// start runs one step. Most give a part; one that only prepares something gives
+// Start runs one step. Most give a part; one that only prepares something gives
 // nil. A step must end by itself when ctx does.
-func (s *supervisor) start(ctx context.Context, name string, step func(context.Context) (part, error)) error {
+func (s *Supervisor) Start(ctx context.Context, name string, step func(context.Context) (Part, error)) error {
 	begin := time.Now()
 	p, err := step(ctx)
 	if err != nil {
@@ -60,8 +63,11 @@ func (s *supervisor) start(ctx context.Context, name string, step func(context.C
 	return nil
 }
 
-// stop stops all parts, the last started first, also when one of them fails to.
-func (s *supervisor) stop() error {
+// Failed gives the first error of a part that ended unasked.
+func (s *Supervisor) Failed() <-chan error { return s.failed }
+
+// Stop stops all parts, the last started first, also when one of them fails to.
+func (s *Supervisor) Stop() error {
 	var errs []error
 	for i := len(s.running) - 1; i >= 0; i-- {
 		p := s.running[i]
@@ -77,7 +83,6 @@ func (s *supervisor) stop() error {
 	return errors.Join(errs...)
 }
 
-// loop is a part made of a function that runs until its context ends.
 type loop struct {
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -86,8 +91,8 @@ type loop struct {
 	err    error
 }
 
-// runLoop runs fn as a part.
-func runLoop(fn func(context.Context) error) part {
+// Loop runs fn, which runs until its context ends, as a part.
+func Loop(fn func(context.Context) error) Part {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &loop{cancel: cancel, done: make(chan struct{})}
 	go func() {
