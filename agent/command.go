@@ -1,0 +1,99 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nationtech/fleetctl/agent/disk"
+	"github.com/nationtech/fleetctl/internal/wire"
+)
+
+// maxCommands is how many commands are carried out at the same time; another
+// one is refused.
+const maxCommands = 8
+
+// handler carries out one verb and gives the answer's data.
+type handler func(ctx context.Context, c wire.Command) ([]byte, error)
+
+// handlers are the verbs that this agent knows.
+func (a *Agent) handlers() map[wire.Verb]handler {
+	return map[wire.Verb]handler{
+		wire.VerbPing: func(context.Context, wire.Command) ([]byte, error) { return nil, nil },
+	}
+}
+
+// subscribe asks for hints and commands.
+func (a *Agent) subscribe(ctx context.Context) error {
+	// A hint says "look again" and nothing else: whoever made it up made the
+	// agent look at what is signed.
+	hint := func(string, []byte) { signal(a.look) }
+	if err := a.link.Subscribe(wire.HintSubject(a.cfg.Device), hint); err != nil {
+		return err
+	}
+	verbs := a.handlers()
+	places := make(chan struct{}, maxCommands)
+	return a.link.Subscribe(wire.CommandSubject(a.cfg.Device, "*"), func(subject string, data []byte) {
+		a.command(ctx, subject, data, verbs, places)
+	})
+}
+
+// command checks a command and has it carried out. Whose sender cannot be
+// known is not answered; a refusal that the control plane can act on is.
+func (a *Agent) command(ctx context.Context, subject string, data []byte, verbs map[wire.Verb]handler, places chan struct{}) {
+	verb := wire.Verb(subject[strings.LastIndexByte(subject, '.')+1:])
+	log := a.log.With("op", "command", "verb", verb)
+	var c wire.Command
+	if err := a.keys.open(wire.KindCommand, data, &c); err != nil {
+		log.Warn("command refused", "error", err)
+		return
+	}
+	now := time.Now()
+	if err := c.Validate(a.cfg.Device, verb, now); err != nil {
+		log.Warn("command refused", "error", err)
+		if errors.Is(err, wire.ErrExpired) || errors.Is(err, wire.ErrTooLong) {
+			at := now.UTC().Format(time.RFC3339)
+			a.reply(c, nil, &wire.ReplyError{Code: wire.ReplyRefused, Message: fmt.Sprintf("%v (the device's clock says %s)", err, at)})
+		}
+		return
+	}
+	if err := a.nonces.Use(c.Nonce, c.Expires, now); err != nil {
+		log.Warn("command refused", "error", err)
+		if !errors.Is(err, disk.ErrReplayed) { // that one has its answer
+			a.reply(c, nil, &wire.ReplyError{Code: wire.ReplyRefused, Message: err.Error()})
+		}
+		return
+	}
+	handle, known := verbs[verb]
+	if !known {
+		a.reply(c, nil, &wire.ReplyError{Code: wire.ReplyUnknownVerb, Message: fmt.Sprintf("agent %s does not know %q", a.cfg.Version, verb)})
+		return
+	}
+	select {
+	case places <- struct{}{}:
+	default:
+		a.reply(c, nil, &wire.ReplyError{Code: wire.ReplyRefused, Message: "too many commands are under way"})
+		return
+	}
+	go func() {
+		defer func() { <-places }()
+		ctx, cancel := context.WithTimeout(ctx, wire.MaxCommandLifetime)
+		defer cancel()
+		answer, err := handle(ctx, c)
+		if err != nil {
+			a.reply(c, nil, &wire.ReplyError{Code: wire.ReplyFailed, Message: wire.ClipMessage(err.Error())})
+			return
+		}
+		a.reply(c, answer, nil)
+	}()
+}
+
+// reply answers with one message, which is the last.
+func (a *Agent) reply(c wire.Command, data []byte, failure *wire.ReplyError) {
+	r := wire.Reply{SchemaVersion: wire.SchemaVersion, Data: data, Done: true, Error: failure}
+	if err := a.link.Send(wire.ReplySubject(a.cfg.Device, c.Nonce), mustJSON(r)); err != nil {
+		a.log.Warn("command not answered", "op", "command", "verb", c.Verb, "error", err)
+	}
+}

@@ -1,0 +1,186 @@
+// Package link is the agent's one connection to the fleet: connecting and
+// reconnecting for ever, direct gets and acknowledged puts. It owns how a
+// device speaks to NATS within wire.DevicePermissions, and nothing of what it
+// says.
+package link
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/nationtech/fleetctl/internal/credential"
+	"github.com/nationtech/fleetctl/internal/wire"
+)
+
+const (
+	dialTimeout = 10 * time.Second
+	// pingInterval times maxPings is how long a dead path goes unnoticed.
+	pingInterval = time.Minute
+	maxPings     = 2
+	firstRetry   = 500 * time.Millisecond
+	lastRetry    = 30 * time.Second
+)
+
+// Config is what a Link needs.
+type Config struct {
+	Device string
+	URLs   []string
+	Roots  *x509.CertPool // nil means the system's
+	Source credential.Source
+	Log    *slog.Logger
+	// Connected is called after each connect and reconnect, on a goroutine
+	// of the connection: it must not block.
+	Connected func()
+}
+
+// Link is a connection that is being kept up.
+type Link struct {
+	nc      *nats.Conn
+	device  string
+	problem atomic.Pointer[error] // why there is no connection
+}
+
+// Open starts connecting and returns. It fails only on a configuration that
+// can never work: a server that does not answer or refuses is tried again, for
+// ever, with a fresh credential each time.
+func Open(ctx context.Context, cfg Config) (*Link, error) {
+	l := &Link{device: cfg.Device}
+	dial := &dialer{ctx: ctx, source: cfg.Source}
+	dial.current.Store(&credential.Credential{})
+	failed := func(_ *nats.Conn, err error) {
+		if err == nil {
+			return
+		}
+		if cause := dial.problem.Swap(nil); cause != nil {
+			err = *cause // nats.go keeps the first line of the reason only
+		}
+		if last := l.problem.Swap(&err); last == nil || (*last).Error() != err.Error() {
+			cfg.Log.Warn("not connected", "op", "connect", "error", err)
+		}
+	}
+	connected := func(nc *nats.Conn) {
+		l.problem.Store(nil)
+		cfg.Log.Info("connected", "op", "connect", "server", nc.ConnectedUrlRedacted())
+		cfg.Connected()
+	}
+	nc, err := nats.Connect("", func(o *nats.Options) error {
+		o.Servers = cfg.URLs
+		o.Name = "fleet-agent " + cfg.Device
+		o.InboxPrefix = wire.InboxPrefix(cfg.Device)
+		o.TLSConfig = &tls.Config{RootCAs: cfg.Roots, MinVersion: tls.VersionTLS12}
+		o.CustomDialer = dial
+		o.Timeout = dialTimeout
+		o.UserInfo = dial.userInfo
+		o.TokenHandler = dial.token
+		o.RetryOnFailedConnect = true
+		o.MaxReconnect = -1
+		o.IgnoreAuthErrorAbort = true // a refusal may be over tomorrow
+		o.CustomReconnectDelayCB = reconnectDelay
+		o.ReconnectBufSize = -1 // what is stale when the network is back is not sent
+		o.IgnoreDiscoveredServers = true
+		o.PingInterval = pingInterval
+		o.MaxPingsOut = maxPings
+		o.ConnectedCB = connected
+		o.ReconnectedCB = connected
+		o.ReconnectErrCB = failed
+		o.DisconnectedErrCB = failed
+		o.AsyncErrorCB = func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			cfg.Log.Warn("broker refused", "op", "nats", "error", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("connect to NATS: %w", err)
+	}
+	l.nc = nc
+	return l, nil
+}
+
+// Up says whether there is a connection now.
+func (l *Link) Up() bool { return l.nc.IsConnected() }
+
+// Problem gives why there is no connection; nil while there is one.
+func (l *Link) Problem() error {
+	if p := l.problem.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Subscribe calls handle for each message on subject, one at a time.
+func (l *Link) Subscribe(subject string, handle func(subject string, data []byte)) error {
+	_, err := l.nc.Subscribe(subject, func(m *nats.Msg) { handle(m.Subject, m.Data) })
+	if err != nil {
+		return fmt.Errorf("subscribe to %s: %w", subject, err)
+	}
+	return nil
+}
+
+// Close sends what is under way, for as long as ctx allows, and disconnects.
+func (l *Link) Close(ctx context.Context) error {
+	defer l.nc.Close()
+	if !l.Up() {
+		return nil
+	}
+	if err := l.nc.FlushWithContext(ctx); err != nil {
+		return fmt.Errorf("flush connection: %w", err)
+	}
+	return nil
+}
+
+// reconnectDelay is asked for once all servers have been tried. Half of it is
+// jitter: a fleet that lost its broker comes back spread out.
+func reconnectDelay(attempts int) time.Duration {
+	d := lastRetry
+	if attempts < 7 {
+		d = min(lastRetry, firstRetry<<max(0, attempts-1))
+	}
+	return d/2 + rand.N(d/2)
+}
+
+// dialer asks for a credential before it dials, so that a source that cannot
+// give one is the error of the attempt.
+type dialer struct {
+	ctx     context.Context
+	source  credential.Source
+	current atomic.Pointer[credential.Credential]
+	problem atomic.Pointer[error]
+}
+
+// Dial implements nats.CustomDialer.
+func (d *dialer) Dial(network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(d.ctx, dialTimeout)
+	defer cancel()
+	c, err := d.source.Credential(ctx)
+	if err != nil {
+		d.problem.Store(&err)
+		return nil, fmt.Errorf("get credential: %w", err)
+	}
+	d.current.Store(&c)
+	var net net.Dialer
+	conn, err := net.DialContext(ctx, network, address)
+	if err != nil && d.ctx.Err() != nil {
+		err = errors.Join(err, d.ctx.Err())
+	}
+	return conn, err
+}
+
+// SkipTLSHandshake is false: nats.go does the handshake.
+func (d *dialer) SkipTLSHandshake() bool { return false }
+
+func (d *dialer) userInfo() (user, password string) {
+	c := d.current.Load()
+	return c.User, c.Password.Reveal()
+}
+
+func (d *dialer) token() string { return d.current.Load().Token.Reveal() }

@@ -1,0 +1,159 @@
+package podman
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/nationtech/fleetctl/internal/wire"
+)
+
+// observe records what a settled service looks like.
+func (r *Runtime) observe(w *worker, target *want, c Container) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if target == nil {
+		return
+	}
+	s := wire.ServiceState{
+		Name: w.key.service, Phase: wire.PhaseRunning,
+		ContainerID: c.ID, Image: target.spec.Image, ImageDigest: c.ImageDigest,
+	}
+	if c.State.StartedAt.Unix() > 0 {
+		at := c.State.StartedAt.UTC()
+		s.StartedAt = &at
+	}
+	switch {
+	case c.State.Status != "running" && c.State.ExitCode == 0:
+		s.Phase, s.Message = wire.PhaseStopped, exitText(c)
+	case c.State.Status != "running":
+		s.Phase, s.Message = wire.PhaseFailed, exitText(c)
+	case c.RestartCount > 0 && time.Since(c.State.StartedAt) < proving:
+		s.Phase = wire.PhaseFailed
+		s.Message = fmt.Sprintf("keeps exiting; restarted %d times", c.RestartCount)
+		r.later(proving)
+	}
+	r.put(w, s)
+}
+
+// progress records what is being done. A failure stays visible until the
+// service is settled.
+func (r *Runtime) progress(w *worker, phase wire.Phase, message string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if w.state.Phase == wire.PhaseFailed && w.failures > 0 && phase == wire.PhasePending {
+		return
+	}
+	r.setState(w, phase, message)
+}
+
+func (r *Runtime) setState(w *worker, phase wire.Phase, message string) {
+	s := w.state
+	s.Phase, s.Message = phase, wire.ClipMessage(message)
+	r.put(w, s)
+}
+
+func (r *Runtime) put(w *worker, s wire.ServiceState) {
+	same := s.Phase == w.state.Phase && s.Message == w.state.Message && s.ContainerID == w.state.ContainerID &&
+		s.ImageDigest == w.state.ImageDigest && (s.StartedAt == nil) == (w.state.StartedAt == nil) &&
+		(s.StartedAt == nil || s.StartedAt.Equal(*w.state.StartedAt))
+	w.state = s
+	if !same {
+		signal(r.changed)
+	}
+}
+
+// States gives the state of every deployment that is desired or not gone yet,
+// ordered by name. Since is for the caller to fill in.
+func (r *Runtime) States() []wire.DeploymentState {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	byName := map[string]*wire.DeploymentState{}
+	for name, d := range r.deployments {
+		s := &wire.DeploymentState{Name: name, UID: d.uid, Generation: d.generation}
+		for _, k := range d.order {
+			s.Services = append(s.Services, r.serviceState(k))
+		}
+		s.Phase, s.Message = summary(s.Services)
+		if d.fault != nil {
+			s.Phase, s.Message = wire.PhaseFailed, wire.ClipMessage(d.fault.Error())
+		}
+		byName[name] = s
+	}
+	for _, k := range slices.SortedFunc(maps.Keys(r.workers), compareKeys) {
+		w := r.workers[k]
+		if r.kept(k) || r.wanted(k) != nil {
+			continue
+		}
+		leaving := w.state
+		if leaving.Phase != wire.PhaseFailed {
+			leaving.Phase = wire.PhaseRemoving
+		}
+		s := byName[k.deployment]
+		if s == nil {
+			s = &wire.DeploymentState{Name: k.deployment, UID: w.uid, Phase: wire.PhaseRemoving}
+			byName[k.deployment] = s
+		}
+		s.Services = append(s.Services, leaving)
+		if r.deployments[k.deployment] != nil {
+			s.Phase, s.Message = summary(s.Services)
+		} else if leaving.Phase == wire.PhaseFailed {
+			s.Message = wire.ClipMessage("removing " + k.service + ": " + leaving.Message)
+		}
+	}
+	out := make([]wire.DeploymentState, 0, len(byName))
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		out = append(out, *byName[name])
+	}
+	return out
+}
+
+func (r *Runtime) serviceState(k key) wire.ServiceState {
+	s := wire.ServiceState{Name: k.service, Phase: wire.PhasePending, Message: "waiting"}
+	if w := r.workers[k]; w != nil {
+		s = w.state
+		if w.target != "" && w.target != hashOf(r.wanted(k)) && s.Phase != wire.PhasePending {
+			// What is known is about the previous specification.
+			s.Phase, s.Message = wire.PhasePending, "waiting"
+		}
+		if s.Phase == wire.PhaseRemoving {
+			s.Phase = wire.PhasePending // the old one goes; the service stays
+		}
+	}
+	if s.Phase == wire.PhasePending && r.fault != nil {
+		s.Phase, s.Message = wire.PhaseFailed, wire.ClipMessage(r.fault.Error())
+	}
+	return s
+}
+
+// summary is the phase of a deployment: the worst of its services', and the
+// message of the first that has it.
+func summary(services []wire.ServiceState) (wire.Phase, string) {
+	order := []wire.Phase{wire.PhaseFailed, wire.PhasePending, wire.PhaseRemoving, wire.PhaseRunning, wire.PhaseStopped}
+	for _, phase := range order {
+		i := slices.IndexFunc(services, func(s wire.ServiceState) bool { return s.Phase == phase })
+		if i < 0 {
+			continue
+		}
+		if phase == wire.PhaseRemoving {
+			phase = wire.PhasePending
+		}
+		message := services[i].Message
+		if message != "" && phase != wire.PhaseRunning {
+			message = services[i].Name + ": " + message
+		}
+		return phase, wire.ClipMessage(message)
+	}
+	return wire.PhasePending, ""
+}
+
+func compareKeys(a, b key) int {
+	if a.String() < b.String() {
+		return -1
+	}
+	if a == b {
+		return 0
+	}
+	return 1
+}

@@ -1,0 +1,288 @@
+package podman
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/nationtech/fleetctl/internal/hint"
+	"github.com/nationtech/fleetctl/internal/wire"
+)
+
+const (
+	firstRetry = time.Second
+	lastRetry  = 5 * time.Minute
+	// waitRetry is when to look again at what Podman itself is at work on.
+	waitRetry = time.Second
+	// proving is how long a container that Podman restarted has to run before
+	// it is taken for running.
+	proving = 10 * time.Second
+	// stepLimit ends a run that does not settle; the next pass goes on.
+	stepLimit = 12
+)
+
+// worker brings one service to what it should be. All fields are guarded by
+// Runtime.mu.
+type worker struct {
+	key       key
+	busy      bool
+	look      bool // something changed while busy
+	exists    bool // a container was there at the last look
+	uid       string
+	target    string // hash that failures and notBefore are about
+	failures  int
+	notBefore time.Time
+	state     wire.ServiceState
+}
+
+// errWait ends a run that can go on only later.
+var errWait = errors.New("waiting for Podman")
+
+// run works on one service until it is settled or fails.
+func (r *Runtime) run(ctx context.Context, w *worker) {
+	err := r.settle(ctx, w)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w.busy = false
+	switch {
+	case ctx.Err() != nil:
+		return // interrupted, which says nothing about the service
+	case errors.Is(err, errWait):
+		r.later(waitRetry)
+	case err != nil:
+		w.failures++
+		delay := retryDelay(w.failures)
+		w.notBefore = time.Now().Add(delay)
+		r.setState(w, wire.PhaseFailed, err.Error())
+		r.log.Warn("service failed", "deployment", w.key.deployment, "service", w.key.service,
+			"error", err, "hint", hint.Of(err), "retry_in", delay.Round(time.Second))
+		r.later(delay)
+	default:
+		w.failures, w.notBefore = 0, time.Time{}
+		if r.wanted(w.key) == nil && !w.exists {
+			delete(r.workers, w.key)
+			signal(r.changed)
+		}
+	}
+	if w.look {
+		r.later(0)
+	}
+}
+
+func retryDelay(failures int) time.Duration {
+	d := lastRetry
+	if failures < 10 {
+		d = min(lastRetry, firstRetry<<(failures-1))
+	}
+	return d/2 + rand.N(d/2+1)
+}
+
+// later asks for a pass after d.
+func (r *Runtime) later(d time.Duration) { time.AfterFunc(d, func() { signal(r.again) }) }
+
+// settle repeats look, decide, act.
+func (r *Runtime) settle(ctx context.Context, w *worker) error {
+	started := false
+	for range stepLimit {
+		have, err := r.look(ctx, w.key)
+		if err != nil {
+			return err
+		}
+		r.mu.Lock()
+		target := r.wanted(w.key)
+		kept := r.kept(w.key)
+		w.exists = len(have) > 0
+		r.mu.Unlock()
+		if kept {
+			return nil
+		}
+		act := decide(target, have)
+		if act.verb == start && started {
+			return fmt.Errorf("%s right after its start", exitText(act.container))
+		}
+		started = started || act.verb == start
+		if act.verb == settled {
+			r.observe(w, target, act.container)
+			return nil
+		}
+		if err := r.do(ctx, w, target, act); err != nil {
+			return err
+		}
+	}
+	return errWait
+}
+
+// look gives the containers that carry the labels of k.
+func (r *Runtime) look(ctx context.Context, k key) ([]Container, error) {
+	list, err := r.client.List(ctx, labelManaged+"=true", labelDeployment+"="+k.deployment, labelService+"="+k.service)
+	if err != nil {
+		return nil, err
+	}
+	var out []Container
+	for _, s := range list {
+		found, c, err := r.client.Inspect(ctx, s.ID)
+		if err != nil {
+			return nil, err
+		}
+		if got, ours := keyOf(c.Config.Labels); found && ours && got == k {
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
+
+// do carries out one action. What it acts on was looked at just before, by an
+// id, which is never used twice.
+func (r *Runtime) do(ctx context.Context, w *worker, target *want, act action) error {
+	c := act.container
+	switch act.verb {
+	case create:
+		return r.create(ctx, w, target)
+	case start:
+		r.progress(w, wire.PhasePending, "starting")
+		return r.step(ctx, func() error { return r.start(ctx, target, c) })
+	case unpause:
+		return r.step(ctx, func() error { return r.client.Unpause(ctx, c.ID) })
+	case rename:
+		if err := r.nameIsFree(ctx, w.key); err != nil {
+			return err
+		}
+		return r.step(ctx, func() error { return r.client.Rename(ctx, c.ID, target.name()) })
+	case replace:
+		// The old one goes only when the new one can be made: a failed pull
+		// leaves it running.
+		if err := r.ensureImage(ctx, w, target); err != nil {
+			return err
+		}
+		return r.remove(ctx, w, c)
+	case remove:
+		return r.remove(ctx, w, c)
+	}
+	return errWait
+}
+
+func (r *Runtime) create(ctx context.Context, w *worker, target *want) error {
+	if err := r.nameIsFree(ctx, w.key); err != nil {
+		return err
+	}
+	if err := r.ensureImage(ctx, w, target); err != nil {
+		return err
+	}
+	r.progress(w, wire.PhasePending, "creating")
+	return r.step(ctx, func() error {
+		id, err := r.client.Create(ctx, target.spec)
+		if hasStatus(err, http.StatusConflict) {
+			return r.nameIsFree(ctx, w.key) // it was not when it came to it
+		}
+		if err != nil {
+			return err
+		}
+		r.log.Info("container created", "deployment", w.key.deployment, "service", w.key.service,
+			"container", short(id), "image", target.spec.Image)
+		return nil
+	})
+}
+
+// nameIsFree refuses a name that a container has which is not this service's.
+func (r *Runtime) nameIsFree(ctx context.Context, k key) error {
+	found, c, err := r.client.Inspect(ctx, k.name())
+	if err != nil || !found {
+		return err
+	}
+	other, ours := keyOf(c.Config.Labels)
+	switch {
+	case ours && other == k:
+		return errWait // made since the last look
+	case ours:
+		return hint.New(fmt.Sprintf("container name %s is taken by service %s", k.name(), other),
+			"rename one of the two services")
+	}
+	return hint.New(fmt.Sprintf("container %s (%s) exists and is not managed by the fleet; it is left alone", k.name(), short(c.ID)),
+		"podman rename it, or podman rm it, as the agent's user")
+}
+
+func (r *Runtime) ensureImage(ctx context.Context, w *worker, target *want) error {
+	present, err := r.client.ImageExists(ctx, target.spec.Image)
+	if err != nil || present {
+		return err
+	}
+	r.progress(w, wire.PhasePending, "pulling "+target.spec.Image)
+	release, err := acquire(ctx, r.pulls)
+	if err != nil {
+		return err
+	}
+	defer release()
+	begin := time.Now()
+	if err := r.client.Pull(ctx, target.spec.Image, target.plainHTTP); err != nil {
+		return err
+	}
+	r.log.Info("image pulled", "deployment", w.key.deployment, "service", w.key.service,
+		"image", target.spec.Image, "seconds", time.Since(begin).Seconds())
+	return nil
+}
+
+func (r *Runtime) start(ctx context.Context, target *want, c Container) error {
+	if err := r.client.Start(ctx, c.ID); err != nil {
+		return err
+	}
+	r.log.Info("container started", "deployment", target.deployment, "service", target.service, "container", short(c.ID))
+	return nil
+}
+
+// remove stops a container, however long that takes, and deletes it.
+func (r *Runtime) remove(ctx context.Context, w *worker, c Container) error {
+	r.progress(w, wire.PhaseRemoving, "stopping")
+	if err := r.client.Stop(ctx, c.ID, stopTimeoutOf(c)); err != nil {
+		return err
+	}
+	return r.step(ctx, func() error {
+		if err := r.client.Remove(ctx, c.ID); err != nil {
+			return err
+		}
+		r.log.Info("container removed", "deployment", w.key.deployment, "service", w.key.service, "container", short(c.ID))
+		r.hurry()
+		return nil
+	})
+}
+
+// stopTimeoutOf is what the container was made with, which is what its program
+// was promised.
+func stopTimeoutOf(c Container) time.Duration {
+	if c.Config.StopTimeout == nil {
+		return wire.DefaultStopTimeout
+	}
+	return time.Duration(*c.Config.StopTimeout) * time.Second
+}
+
+// hurry lets services that failed try again at once: what was removed may have
+// held the port or the name that they need.
+func (r *Runtime) hurry() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, w := range r.workers {
+		w.notBefore = time.Time{}
+	}
+	r.later(0)
+}
+
+// step runs f when one of the places for short work is free.
+func (r *Runtime) step(ctx context.Context, f func() error) error {
+	release, err := acquire(ctx, r.steps)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return f()
+}
+
+func acquire(ctx context.Context, places chan struct{}) (release func(), err error) {
+	select {
+	case places <- struct{}{}:
+		return func() { <-places }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime/debug"
+
+	"github.com/nationtech/fleetctl/agent"
+	"github.com/nationtech/fleetctl/agent/config"
+	"github.com/nationtech/fleetctl/agent/inventory"
+	"github.com/nationtech/fleetctl/agent/link"
+	"github.com/nationtech/fleetctl/agent/podman"
+	"github.com/nationtech/fleetctl/internal/credential"
+	"github.com/nationtech/fleetctl/internal/wire"
+)
+
+// gcPercent trades a little CPU of a nearly idle process for memory.
+const gcPercent = 40
+
+// run puts the agent together and runs it.
+func run(ctx context.Context, c config.Config, log *slog.Logger) error {
+	debug.SetGCPercent(gcPercent)
+	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
+		return fmt.Errorf("make state directory: %w", err)
+	}
+	machine, err := inventory.MachineID("/")
+	if err != nil {
+		return err
+	}
+	roots, err := roots(c.NATS.CAFile)
+	if err != nil {
+		return err
+	}
+	engine, engineName := engine(c, log)
+	a, err := agent.New(agent.Config{
+		Device:     c.DeviceID,
+		Version:    version,
+		StateDir:   c.StateDir,
+		Labels:     c.Labels,
+		MachineID:  machine,
+		Engine:     engine,
+		EngineName: engineName,
+		Keys:       func() ([]ed25519.PublicKey, error) { return pinnedKeys(c.Credentials.SigningKeysFile) },
+		Connect: func(ctx context.Context, connected func()) (agent.Link, error) {
+			return link.Open(ctx, link.Config{
+				Device: c.DeviceID, URLs: c.NATS.URLs, Roots: roots, Log: log, Connected: connected,
+				Source: credential.PSK{User: c.DeviceID, File: c.Credentials.File},
+			})
+		},
+		Inventory:  func() wire.Inventory { return inventory.Collect("/", c.StateDir) },
+		Supervisor: newSystemd(log),
+		Log:        log,
+	})
+	if err != nil {
+		return err
+	}
+	log.Info("agent starts", "version", version, "device", c.DeviceID)
+	err = a.Run(ctx)
+	log.Info("agent stopped; containers keep running")
+	return err
+}
+
+func engine(c config.Config, log *slog.Logger) (agent.Engine, string) {
+	if !c.Podman.Enabled {
+		return &agent.NoEngine{Reason: "podman is disabled in the device's configuration (podman.enabled)"}, "none"
+	}
+	return podman.New(podman.Config{
+		Client:             podman.NewClient(c.Podman.Socket),
+		InsecureRegistries: c.Podman.InsecureRegistries,
+		Log:                log,
+	}), "podman"
+}
+
+// roots reads the CA that the broker's certificate must be signed by.
+func roots(path string) (*x509.CertPool, error) {
+	if path == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read CA: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("read CA: %s has no certificate in PEM", path)
+	}
+	return pool, nil
+}
+
+func pinnedKeys(path string) ([]ed25519.PublicKey, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read pinned keys: %w", err)
+	}
+	return wire.ParsePinnedKeys(data)
+}
