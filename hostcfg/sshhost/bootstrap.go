@@ -73,8 +73,8 @@ const (
 	plainX = `X(){ (eval "$s");printf '\n%s %s %s\n' $M $1 $?;printf '\n%s %s\n' $M $1 >&2;}`
 	// mergedX is for a terminal, where both streams are one: it holds
 	// stderr back and sends it behind the status.
-	mergedX = `X(){ { e=$({ (eval "$s") 2>&1 >&3 3>&-;});c=$?;} 3>&1;` +
-		`printf '\n%s %s %s\n' $M $1 $c;printf '%s\n%s %s\n' "$e" $M $1;}`
+	mergedX = `X(){ { e=$( (eval "$s") 2>&1 >&3 3>&-;c=$?;echo x;exit $c);c=$?;} 3>&1;` +
+		`printf '\n%s %s %s\n' $M $1 $c;printf '%s\n%s %s\n' "${e%x}" $M $1;}`
 )
 
 func functions(merged bool) string {
