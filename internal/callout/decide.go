@@ -14,7 +14,7 @@ import (
 // fleet key. Each device has its own, and none gives away another's.
 func PSK(fleetKey []byte, device string) string {
 	mac := hmac.New(sha256.New, fleetKey)
-	mac.Write([]byte("fleet.nationtech.io/psk/v1\x00" + device))
+	mac.Write([]byte(device))
 	return hex.EncodeToString(mac.Sum(nil))
 }
 

@@ -1,0 +1,106 @@
+// Package api is the shape of fleet-server's HTTPS API: paths, requests,
+// answers and error codes. Server and client share it; neither's workings are
+// here. Payloads only grow.
+package api
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/nationtech/fleetctl/internal/wire"
+)
+
+// SchemaVersion is the value of every answer's schemaVersion field.
+const SchemaVersion = 1
+
+// Secret is text that must not be shown; in JSON it is plain.
+type Secret string
+
+func (Secret) String() string       { return "[redacted]" }
+func (Secret) GoString() string     { return "[redacted]" }
+func (Secret) LogValue() slog.Value { return slog.StringValue("[redacted]") }
+
+// Version answers GET /version.
+type Version struct {
+	SchemaVersion int    `json:"schemaVersion"`
+	Version       string `json:"version"`
+}
+
+// Health answers GET /healthz and /readyz.
+type Health struct {
+	Status string `json:"status"` // "ok"
+}
+
+// EnrolmentRequest is the body of POST /v1/devices/{id}/enrolment.
+type EnrolmentRequest struct {
+	// MachineID is the machine's name from internal/machineid.
+	MachineID string `json:"machineId"`
+	// Replace says that this machine takes the place of the one that has
+	// the id, such as a Pi with a new SD card.
+	Replace bool `json:"replace,omitempty"`
+}
+
+// Enrolment is everything that a machine needs to be a device.
+type Enrolment struct {
+	SchemaVersion int             `json:"schemaVersion"`
+	DeviceID      string          `json:"deviceId"`
+	NATSURLs      []string        `json:"natsURLs"`
+	CAPEM         string          `json:"caPEM"`
+	SigningKeys   wire.PinnedKeys `json:"signingKeys"`
+	PSK           Secret          `json:"psk"` // NATS password; the user is DeviceID
+}
+
+// Device answers GET /v1/devices/{id}: what the control plane knows of it.
+type Device struct {
+	SchemaVersion  int        `json:"schemaVersion"`
+	DeviceID       string     `json:"deviceId"`
+	Enrolled       *time.Time `json:"enrolled,omitempty"` // when the id was registered
+	Revoked        *time.Time `json:"revoked,omitempty"`
+	MachineID      string     `json:"machineId,omitempty"` // that the id was registered from
+	Connected      bool       `json:"connected"`
+	ConnectedSince *time.Time `json:"connectedSince,omitempty"`
+	Address        string     `json:"address,omitempty"` // that it connects from
+	// LastHeartbeat is by the server's clock.
+	LastHeartbeat *time.Time        `json:"lastHeartbeat,omitempty"`
+	Info          *wire.DeviceInfo  `json:"info,omitempty"`
+	State         *wire.DeviceState `json:"state,omitempty"`
+}
+
+// Ping answers POST /v1/devices/{id}/commands/ping.
+type Ping struct {
+	SchemaVersion   int     `json:"schemaVersion"`
+	DeviceID        string  `json:"deviceId"`
+	RoundTripMillis float64 `json:"roundTripMillis"` // from the server to the device's agent and back
+}
+
+// Code says why a request failed, for a program to branch on.
+type Code string
+
+// The error codes, with their HTTP status.
+const (
+	CodeBadRequest      Code = "bad-request"      // 400
+	CodeUnauthorized    Code = "unauthorized"     // 401
+	CodeNotFound        Code = "not-found"        // 404
+	CodeMethod          Code = "method"           // 405
+	CodeOtherMachine    Code = "other-machine"    // 409: the id belongs to another machine
+	CodeDeviceOffline   Code = "device-offline"   // 409
+	CodeTooLarge        Code = "too-large"        // 413
+	CodeBusy            Code = "busy"             // 429
+	CodeInternal        Code = "internal"         // 500
+	CodeDeviceRefused   Code = "device-refused"   // 502: the agent said no
+	CodeNotReady        Code = "not-ready"        // 503
+	CodeDeviceNoAnswer  Code = "device-no-answer" // 504
+	CodeUnknownResponse Code = "unknown-response" // never sent: what answered is no fleet-server
+)
+
+// Error is what failed.
+type Error struct {
+	Code    Code   `json:"code"`
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+// ErrorBody is the body of every answer with a status of 400 or more.
+type ErrorBody struct {
+	Error Error `json:"error"`
+}

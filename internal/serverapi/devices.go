@@ -1,0 +1,167 @@
+package serverapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/nationtech/fleetctl/internal/broker/kv"
+	"github.com/nationtech/fleetctl/internal/commands"
+	"github.com/nationtech/fleetctl/internal/machineid"
+	"github.com/nationtech/fleetctl/internal/serverapi/api"
+	"github.com/nationtech/fleetctl/internal/serverapi/registry"
+	"github.com/nationtech/fleetctl/internal/wire"
+)
+
+const (
+	commandTimeout = 10 * time.Second
+	kickTimeout    = 5 * time.Second
+)
+
+// enrol registers an id for a machine and gives what makes it a device. Asking
+// again for the same machine gives the same.
+func (h *handlers) enrol(c call) (any, error) {
+	var req api.EnrolmentRequest
+	if err := decode(c.Request, &req); err != nil {
+		return nil, err
+	}
+	if !machineid.Valid(req.MachineID) {
+		return nil, fail(http.StatusBadRequest, api.CodeBadRequest,
+			"machineId is not 32 lower-case hex digits", "check that the machine has a proper /etc/machine-id")
+	}
+	_, err := h.cfg.Registry.Enrol(c.device, req.MachineID, req.Replace, time.Now())
+	switch {
+	case errors.Is(err, registry.ErrOtherMachine):
+		return nil, fail(http.StatusConflict, api.CodeOtherMachine, err.Error(),
+			"choose another id with --device-id; if this machine takes the other's place, offboard the other first")
+	case err != nil:
+		return nil, err
+	}
+	if req.Replace {
+		// The machine that had the id must not stay on with it.
+		if err := h.disconnect(c); err != nil {
+			return nil, err
+		}
+	}
+	return api.Enrolment{
+		SchemaVersion: api.SchemaVersion,
+		DeviceID:      c.device,
+		NATSURLs:      h.cfg.NATSURLs,
+		CAPEM:         string(h.cfg.CAPEM),
+		SigningKeys:   h.cfg.SigningKeys,
+		PSK:           api.Secret(h.cfg.PSK(c.device)),
+	}, nil
+}
+
+// revoke shuts a device out: first the callout denies it, then it is
+// disconnected.
+func (h *handlers) revoke(c call) (any, error) {
+	_, err := h.cfg.Registry.Revoke(c.device, time.Now())
+	if errors.Is(err, registry.ErrUnknown) {
+		return nil, unknown(c.device)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := h.disconnect(c); err != nil {
+		return nil, err
+	}
+	return h.getDevice(c)
+}
+
+func (h *handlers) disconnect(c call) error {
+	ctx, cancel := context.WithTimeout(c.Context(), kickTimeout)
+	defer cancel()
+	return h.cfg.Presence.Disconnect(ctx, c.device)
+}
+
+// getDevice puts together what is known, and from where.
+func (h *handlers) getDevice(c call) (any, error) {
+	d := api.Device{SchemaVersion: api.SchemaVersion, DeviceID: c.device}
+	entry, known := h.cfg.Registry.Get(c.device)
+	if known {
+		d.Enrolled, d.MachineID = &entry.Enrolled, entry.MachineID
+		if !entry.Revoked.IsZero() {
+			d.Revoked = &entry.Revoked
+		}
+	}
+	if conn, ok := h.cfg.Presence.Connection(c.device); ok {
+		known, d.Connected, d.ConnectedSince, d.Address = true, true, &conn.Since, conn.Host
+	}
+	beat, err := h.cfg.Reports.Get(c.Context(), wire.BucketHeartbeat, wire.HeartbeatKey(c.device))
+	switch {
+	case err == nil:
+		known, d.LastHeartbeat = true, &beat.At
+	case !errors.Is(err, kv.ErrNotFound):
+		return nil, err
+	}
+	if d.Info, err = report[wire.DeviceInfo](h, c, wire.BucketInfo, wire.InfoKey(c.device)); err != nil {
+		return nil, err
+	}
+	if d.State, err = report[wire.DeviceState](h, c, wire.BucketState, wire.StateKey(c.device)); err != nil {
+		return nil, err
+	}
+	if !known && d.Info == nil && d.State == nil {
+		return nil, unknown(c.device)
+	}
+	return d, nil
+}
+
+// report reads one report; nil when there is none that can be used. A device
+// that writes nonsense must not make itself invisible.
+func report[T any](h *handlers, c call, b wire.Bucket, key string) (*T, error) {
+	value, err := h.cfg.Reports.Get(c.Context(), b, key)
+	if errors.Is(err, kv.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	v := new(T)
+	if err := json.Unmarshal(value.Data, v); err != nil {
+		h.cfg.Log.Warn("report not readable", "op", "api", "device", c.device, "bucket", b, "error", err)
+		return nil, nil
+	}
+	return v, nil
+}
+
+// ping asks the device's agent for an answer.
+func (h *handlers) ping(c call) (any, error) {
+	if _, ok := h.cfg.Presence.Connection(c.device); !ok {
+		if _, known := h.cfg.Registry.Get(c.device); !known {
+			return nil, unknown(c.device)
+		}
+		return nil, fail(http.StatusConflict, api.CodeDeviceOffline, "device "+c.device+" is not connected",
+			"look at the agent on the device: journalctl -u fleet-agent -n 50")
+	}
+	began := time.Now()
+	err := h.cfg.Commands.Send(c.Context(), commands.Request{Device: c.device, Verb: wire.VerbPing, Timeout: commandTimeout}, nil)
+	var refused *commands.RefusedError
+	switch {
+	case errors.Is(err, commands.ErrNoAnswer):
+		return nil, fail(http.StatusGatewayTimeout, api.CodeDeviceNoAnswer, err.Error(),
+			"the link is up but the agent does not answer: journalctl -u fleet-agent -n 50")
+	case errors.As(err, &refused):
+		return nil, fail(http.StatusBadGateway, api.CodeDeviceRefused, err.Error(), refusalHint(refused.Reply.Code))
+	case err != nil:
+		return nil, err
+	}
+	return api.Ping{SchemaVersion: api.SchemaVersion, DeviceID: c.device,
+		RoundTripMillis: float64(time.Since(began).Microseconds()) / 1000}, nil
+}
+
+func refusalHint(code wire.ReplyCode) string {
+	switch code {
+	case wire.ReplyRefused:
+		return "check the device's clock (timedatectl); if it is right, onboard the device again to renew its keys"
+	case wire.ReplyUnknownVerb:
+		return "the agent is older than this command; onboard the device again to upgrade it"
+	}
+	return ""
+}
+
+func unknown(device string) error {
+	return fail(http.StatusNotFound, api.CodeNotFound, "no device "+device+" is known", "see which there are: fleetctl get devices")
+}

@@ -1,0 +1,200 @@
+package serverapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+
+	"github.com/nationtech/fleetctl/internal/hint"
+	"github.com/nationtech/fleetctl/internal/serverapi/api"
+	"github.com/nationtech/fleetctl/internal/wire"
+)
+
+// handlers answer requests with cfg's parts.
+type handlers struct {
+	cfg  Config
+	busy chan struct{} // a slot for each request in work
+}
+
+// call is one authenticated request about one device.
+type call struct {
+	*http.Request
+	who    Principal
+	device string
+}
+
+// failure is an error with what the client is told. The cause goes to the log
+// only when the fault is ours.
+type failure struct {
+	status int
+	body   api.Error
+	cause  error
+}
+
+func (f *failure) Error() string { return f.body.Message }
+
+func fail(status int, code api.Code, message, hint string) error {
+	return &failure{status: status, body: api.Error{Code: code, Message: message, Hint: hint}}
+}
+
+func handler(cfg Config) http.Handler {
+	h := &handlers{cfg: cfg, busy: make(chan struct{}, maxConcurrent)}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", h.open(func(context.Context) (any, error) { return api.Health{Status: "ok"}, nil }))
+	mux.HandleFunc("GET /readyz", h.open(h.ready))
+	mux.HandleFunc("GET /version", h.open(func(context.Context) (any, error) {
+		return api.Version{SchemaVersion: api.SchemaVersion, Version: cfg.Version}, nil
+	}))
+	mux.HandleFunc("GET /v1/devices/{id}", h.about(h.getDevice))
+	mux.HandleFunc("POST /v1/devices/{id}/enrolment", h.audited("enrol", h.enrol))
+	mux.HandleFunc("DELETE /v1/devices/{id}/enrolment", h.audited("revoke", h.revoke))
+	mux.HandleFunc("POST /v1/devices/{id}/commands/ping", h.audited("ping", h.ping))
+	return h.limited(mux)
+}
+
+// limited bounds bodies and concurrency, and turns what the mux itself refuses
+// into our error format.
+func (h *handlers) limited(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case h.busy <- struct{}{}:
+			defer func() { <-h.busy }()
+		default:
+			h.answer(w, r, nil, fail(http.StatusTooManyRequests, api.CodeBusy, "too many requests at once", "try again in a moment"))
+			return
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
+		if _, pattern := mux.Handler(r); pattern == "" {
+			h.answer(w, r, nil, h.unrouted(mux, r))
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// unrouted tells a wrong method from a wrong path.
+func (h *handlers) unrouted(mux *http.ServeMux, r *http.Request) error {
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+		other := r.Clone(r.Context())
+		other.Method = method
+		if _, pattern := mux.Handler(other); pattern != "" {
+			return fail(http.StatusMethodNotAllowed, api.CodeMethod, r.Method+" is not possible here", "")
+		}
+	}
+	return fail(http.StatusNotFound, api.CodeNotFound, "no such path", "client and server may be of different versions")
+}
+
+// open serves what everyone may ask.
+func (h *handlers) open(f func(context.Context) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		body, err := f(r.Context())
+		h.answer(w, r, body, err)
+	}
+}
+
+// about serves a request about a device, from someone who may ask.
+func (h *handlers) about(f func(call) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		c, err := h.admit(r)
+		if err != nil {
+			h.answer(w, r, nil, err)
+			return
+		}
+		body, err := f(c)
+		h.answer(w, r, body, err)
+	}
+}
+
+// audited is about with a line in the log for every try: a change or a command.
+func (h *handlers) audited(action string, f func(call) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		c, err := h.admit(r)
+		var body any
+		if err == nil {
+			body, err = f(c)
+		}
+		outcome := "ok"
+		if err != nil {
+			outcome = err.Error()
+		}
+		from, _, _ := net.SplitHostPort(r.RemoteAddr)
+		h.cfg.Log.LogAttrs(r.Context(), slog.LevelInfo, "audit", slog.String("op", action), slog.String("who", c.who.Name),
+			slog.String("device", c.device), slog.String("from", from), slog.String("outcome", outcome))
+		h.answer(w, r, body, err)
+	}
+}
+
+func (h *handlers) admit(r *http.Request) (call, error) {
+	c := call{Request: r}
+	var err error
+	if c.who, err = h.cfg.Auth.Authenticate(r); err != nil {
+		return c, &failure{status: http.StatusUnauthorized, cause: err, body: api.Error{Code: api.CodeUnauthorized,
+			Message: "the server does not accept this token", Hint: "use the token in the server's admin-token file"}}
+	}
+	id := r.PathValue("id")
+	if err := wire.ValidateDeviceID(id); err != nil {
+		return c, fail(http.StatusBadRequest, api.CodeBadRequest, err.Error(), "choose an id such as pi-1")
+	}
+	c.device = id
+	return c, nil
+}
+
+// decode reads a JSON body strictly: an unknown field is a newer client's
+// wish that this server would ignore in silence.
+func decode(r *http.Request, v any) error {
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	err := d.Decode(v)
+	if err == nil {
+		if _, end := d.Token(); end != io.EOF {
+			err = errors.New("more follows the body")
+		}
+	}
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return fail(http.StatusRequestEntityTooLarge, api.CodeTooLarge, fmt.Sprintf("the body exceeds %d bytes", large.Limit), "")
+	case err != nil:
+		return fail(http.StatusBadRequest, api.CodeBadRequest, "the body is not what is expected: "+err.Error(), "")
+	}
+	return nil
+}
+
+func (h *handlers) answer(w http.ResponseWriter, r *http.Request, body any, err error) {
+	status := http.StatusOK
+	if err != nil {
+		var f *failure
+		if !errors.As(err, &f) {
+			h.cfg.Log.Error("request failed", "op", "api", "method", r.Method, "path", r.URL.Path, "error", err)
+			f = &failure{status: http.StatusInternalServerError,
+				body: api.Error{Code: api.CodeInternal, Message: "the server failed; its log says why", Hint: hint.Of(err)}}
+		}
+		status, body = f.status, api.ErrorBody{Error: f.body}
+	}
+	data, err := json.Marshal(body)
+	if err != nil {
+		h.cfg.Log.Error("answer not encoded", "op", "api", "path", r.URL.Path, "error", err)
+		http.Error(w, `{"error":{"code":"internal","message":"the server failed"}}`, http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="fleet-server"`)
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(append(data, '\n')) // the client is gone, or it is not
+}
+
+func (h *handlers) ready(ctx context.Context) (any, error) {
+	if err := h.cfg.Ready(ctx); err != nil {
+		return nil, fail(http.StatusServiceUnavailable, api.CodeNotReady, err.Error(), hint.Of(err))
+	}
+	return api.Health{Status: "ok"}, nil
+}

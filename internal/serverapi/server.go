@@ -1,0 +1,118 @@
+// Package serverapi is fleet-server's HTTPS API: enrolment of devices, what is
+// known of a device, commands. It is the one place that checks who asks,
+// writes the audit line, signs and forwards. Deployments are not here: they
+// are Kubernetes objects.
+package serverapi
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/nationtech/fleetctl/internal/broker/kv"
+	"github.com/nationtech/fleetctl/internal/broker/presence"
+	"github.com/nationtech/fleetctl/internal/commands"
+	"github.com/nationtech/fleetctl/internal/hint"
+	"github.com/nationtech/fleetctl/internal/serverapi/registry"
+	"github.com/nationtech/fleetctl/internal/wire"
+)
+
+// Limits of a request; a slow or greedy client costs no more than this.
+const (
+	headerTimeout  = 5 * time.Second
+	readTimeout    = 15 * time.Second
+	writeTimeout   = commandTimeout + 30*time.Second
+	idleTimeout    = 2 * time.Minute
+	maxHeaderBytes = 16 << 10
+	maxBodyBytes   = 64 << 10
+	maxConcurrent  = 256
+)
+
+// Reports reads what devices report.
+type Reports interface {
+	Get(ctx context.Context, b wire.Bucket, key string) (kv.Value, error)
+}
+
+// Presence knows who is connected, and disconnects.
+type Presence interface {
+	Connection(device string) (presence.Connection, bool)
+	Disconnect(ctx context.Context, device string) error
+}
+
+// Commander sends commands to devices.
+type Commander interface {
+	Send(ctx context.Context, r commands.Request, onData func([]byte)) error
+}
+
+// Config of the API; everything is required.
+type Config struct {
+	Listen   string // host:port; port 0 picks a free one
+	TLS      *tls.Config
+	Auth     Authenticator
+	Registry *registry.Registry
+	Reports  Reports
+	Presence Presence
+	Commands Commander
+	// Ready says what is not up yet; nil when all is.
+	Ready func(ctx context.Context) error
+	// NATSURLs, CAPEM, SigningKeys and PSK are what an enrolled device gets.
+	NATSURLs    []string
+	CAPEM       []byte
+	SigningKeys wire.PinnedKeys
+	PSK         func(device string) string
+	Version     string
+	Log         *slog.Logger
+}
+
+// Server is a running API.
+type Server struct {
+	http     *http.Server
+	listener net.Listener
+	served   chan error
+}
+
+// Start listens and serves until Shutdown.
+func Start(ctx context.Context, cfg Config) (*Server, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", cfg.Listen)
+	if err != nil {
+		return nil, hint.Wrap(fmt.Errorf("start HTTPS API: %w", err), "stop what listens there, or choose another port")
+	}
+	tlsConfig := cfg.TLS.Clone()
+	tlsConfig.NextProtos = []string{"h2", "http/1.1"}
+	s := &Server{listener: l, served: make(chan error, 1), http: &http.Server{
+		Handler:           handler(cfg),
+		TLSConfig:         tlsConfig,
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug), // what clients do wrong
+	}}
+	go func() { s.served <- s.http.ServeTLS(l, "", "") }()
+	return s, nil
+}
+
+// Addr is where the API listens.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Shutdown lets running requests end until ctx does, then cuts them off.
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(err, s.http.Close())
+	}
+	if served := <-s.served; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
+	if err != nil {
+		return fmt.Errorf("stop HTTPS API: %w", err)
+	}
+	return nil
+}
