@@ -62,7 +62,15 @@ func startControlPlane(t testing.TB) *controlPlane {
 			t.Logf("the last of the server's log:\n%s", c.tail())
 		}
 	})
-	config, err := clientcmd.BuildConfigFromFlags("", filepath.Join(c.dir, "kubeconfig"))
+	var endpoints struct{ Kubeconfig string }
+	data, err := os.ReadFile(filepath.Join(c.dir, "endpoints.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, &endpoints); err != nil {
+		t.Fatal(err)
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", endpoints.Kubeconfig)
 	if err != nil {
 		t.Fatal(err)
 	}
