@@ -15,6 +15,7 @@ import (
 	"github.com/nationtech/fleetctl/agent/link"
 	"github.com/nationtech/fleetctl/agent/podman"
 	"github.com/nationtech/fleetctl/internal/credential"
+	"github.com/nationtech/fleetctl/internal/machineid"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
 
@@ -27,7 +28,7 @@ func run(ctx context.Context, c config.Config, log *slog.Logger) error {
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		return fmt.Errorf("make state directory: %w", err)
 	}
-	machine, err := inventory.MachineID("/")
+	machine, err := machineName()
 	if err != nil {
 		return err
 	}
@@ -73,6 +74,15 @@ func engine(c config.Config, log *slog.Logger) (agent.Engine, string) {
 		InsecureRegistries: c.Podman.InsecureRegistries,
 		Log:                log,
 	}), "podman"
+}
+
+// machineName hashes the machine id, which itself stays on the machine.
+func machineName() (string, error) {
+	data, err := os.ReadFile("/etc/machine-id")
+	if err != nil {
+		return "", fmt.Errorf("read machine id: %w", err)
+	}
+	return machineid.Name(string(data))
 }
 
 // roots reads the CA that the broker's certificate must be signed by.
