@@ -17,7 +17,6 @@ import (
 	"github.com/nationtech/fleetctl/internal/broker/kv"
 	"github.com/nationtech/fleetctl/internal/broker/presence"
 	"github.com/nationtech/fleetctl/internal/commands"
-	"github.com/nationtech/fleetctl/internal/hint"
 	"github.com/nationtech/fleetctl/internal/serverapi/registry"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
@@ -51,7 +50,7 @@ type Commander interface {
 
 // Config of the API; everything is required.
 type Config struct {
-	Listen   string // host:port; port 0 picks a free one
+	Listener net.Listener // plain TCP; the server closes it
 	TLS      *tls.Config
 	Auth     Authenticator
 	Registry *registry.Registry
@@ -71,21 +70,16 @@ type Config struct {
 
 // Server is a running API.
 type Server struct {
-	http     *http.Server
-	listener net.Listener
-	served   chan error
+	http   *http.Server
+	addr   net.Addr
+	served chan error
 }
 
-// Start listens and serves until Shutdown.
-func Start(ctx context.Context, cfg Config) (*Server, error) {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", cfg.Listen)
-	if err != nil {
-		return nil, hint.Wrap(fmt.Errorf("start HTTPS API: %w", err), "stop what listens there, or choose another port")
-	}
+// Start serves until Shutdown.
+func Start(cfg Config) *Server {
 	tlsConfig := cfg.TLS.Clone()
 	tlsConfig.NextProtos = []string{"h2", "http/1.1"}
-	s := &Server{listener: l, served: make(chan error, 1), http: &http.Server{
+	s := &Server{addr: cfg.Listener.Addr(), served: make(chan error, 1), http: &http.Server{
 		Handler:           handler(cfg),
 		TLSConfig:         tlsConfig,
 		ReadHeaderTimeout: headerTimeout,
@@ -95,12 +89,12 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug), // what clients do wrong
 	}}
-	go func() { s.served <- s.http.ServeTLS(l, "", "") }()
-	return s, nil
+	go func() { s.served <- s.http.ServeTLS(cfg.Listener, "", "") }()
+	return s
 }
 
 // Addr is where the API listens.
-func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+func (s *Server) Addr() net.Addr { return s.addr }
 
 // Shutdown lets running requests end until ctx does, then cuts them off.
 func (s *Server) Shutdown(ctx context.Context) error {

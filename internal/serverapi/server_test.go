@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -73,13 +74,13 @@ func start(t *testing.T) *control {
 	conn := must(b.ConnectAPI())(t)
 	c.tokenF = filepath.Join(dir, "pki", "admin-token")
 	auth := must(serverapi.LoadAdminToken(c.tokenF))(t)
-	srv := must(serverapi.Start(ctx, serverapi.Config{
-		Listen: "127.0.0.1:0", TLS: cert.TLSConfig(), Auth: auth, Registry: reg,
+	srv := serverapi.Start(serverapi.Config{
+		Listener: must(net.Listen("tcp", "127.0.0.1:0"))(t), TLS: cert.TLSConfig(), Auth: auth, Registry: reg,
 		Reports: must(kv.Open(conn))(t), Presence: tracker, Commands: commands.NewSender(conn, c.signer),
 		Ready:    func(context.Context) error { return c.ready },
 		NATSURLs: []string{fmt.Sprintf("tls://127.0.0.1:%d", b.Port())}, CAPEM: c.ca.PEM(), SigningKeys: c.signer.Pinned(),
 		PSK: func(id string) string { return callout.PSK(fleetKey, id) }, Version: "v1.2.3", Log: log,
-	}))(t)
+	})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()

@@ -24,6 +24,7 @@ const (
 	disconnectSubject = "$SYS.ACCOUNT." + wire.AccountDevices + ".DISCONNECT"
 	// eventBacklog holds the events of a fleet that comes back at once.
 	eventBacklog = 64 << 10
+	startTimeout = 10 * time.Second
 )
 
 // Connection is one device's link.
@@ -37,6 +38,10 @@ type Connection struct {
 
 // Options of a tracker; the zero value is usable.
 type Options struct {
+	// Denied says that a device may not be here. It is asked at each connect:
+	// a device that the callout let in just before it was revoked is not in
+	// the table yet when Disconnect looks. May be nil.
+	Denied func(device string) bool
 	// Flapping is told when two machines seem to share an id: they throw each
 	// other out again and again. May be nil.
 	Flapping func(device string)
@@ -52,13 +57,14 @@ type Tracker struct {
 	table table
 }
 
-// Start follows connections until ctx ends. When it returns, the connections
-// that were there before are known.
+// Start follows connections until ctx ends. Those that were there before are
+// known about a second later.
 func Start(ctx context.Context, nc *nats.Conn, log *slog.Logger, opt Options) (*Tracker, error) {
 	t := &Tracker{nc: nc, log: log, opt: opt, table: newTable()}
 	// One channel for both subjects keeps their order.
 	events := make(chan *nats.Msg, eventBacklog)
-	reconnected := make(chan struct{}, 1)
+	relist := make(chan struct{}, 1)
+	relist <- struct{}{}
 	var subs []*nats.Subscription
 	for _, subject := range []string{connectSubject, disconnectSubject} {
 		sub, err := nc.ChanSubscribe(subject, events)
@@ -69,26 +75,34 @@ func Start(ctx context.Context, nc *nats.Conn, log *slog.Logger, opt Options) (*
 	}
 	nc.SetReconnectHandler(func(*nats.Conn) {
 		select {
-		case reconnected <- struct{}{}:
+		case relist <- struct{}{}:
 		default:
 		}
 	})
-	if err := t.relist(ctx); err != nil {
-		return nil, err
+	if err := nc.FlushTimeout(startTimeout); err != nil {
+		return nil, fmt.Errorf("follow connections: %w", err)
 	}
+	context.AfterFunc(ctx, func() {
+		for _, sub := range subs {
+			_ = sub.Unsubscribe()
+		}
+	})
 	go func() {
-		defer func() {
-			for _, sub := range subs {
-				_ = sub.Unsubscribe()
-			}
-		}()
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case msg := <-events:
 				t.handle(msg)
-			case <-reconnected:
+			}
+		}
+	}()
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-relist:
 				if err := t.relist(ctx); err != nil && ctx.Err() == nil {
 					log.Warn("connected devices may be out of date", "op", "presence", "error", err)
 				}
@@ -163,18 +177,25 @@ func (t *Tracker) connected(c Connection) {
 	t.mu.Unlock()
 	for _, o := range older {
 		t.log.Info("connection replaced by a newer one", "op", "presence", "device", o.Device, "host", o.Host, "newer", c.Host)
-		go func() {
-			ctx, cancel := context.WithTimeout(context.Background(), kickTimeout)
-			defer cancel()
-			if err := t.kick(ctx, o); err != nil {
-				t.log.Warn("older connection not ended", "op", "presence", "device", o.Device, "error", err)
-			}
-		}()
+		go t.end(o)
+	}
+	if t.opt.Denied != nil && t.opt.Denied(c.Device) {
+		t.log.Info("connection of a revoked device ended", "op", "presence", "device", c.Device, "host", c.Host)
+		go t.end(c)
 	}
 	if flapping {
 		t.log.Warn("two machines seem to share a device id", "op", "presence", "device", c.Device, "host", c.Host)
 		if t.opt.Flapping != nil {
 			t.opt.Flapping(c.Device)
 		}
+	}
+}
+
+// end kicks a link that nobody waits for.
+func (t *Tracker) end(c Connection) {
+	ctx, cancel := context.WithTimeout(context.Background(), kickTimeout)
+	defer cancel()
+	if err := t.kick(ctx, c); err != nil {
+		t.log.Warn("connection not ended", "op", "presence", "device", c.Device, "error", err)
 	}
 }
