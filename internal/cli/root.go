@@ -50,6 +50,7 @@ func commands(f *Factory) []*cobra.Command {
 		newDeployCmd(f),
 		newGetCmd(f),
 		newDescribeCmd(f),
+		newVMCmd(f),
 		newVersionCmd(f),
 	}
 }
