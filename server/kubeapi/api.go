@@ -19,13 +19,14 @@ const drainTimeout = 5 * time.Second
 type apiProcess struct {
 	cancel   context.CancelFunc
 	stopping atomic.Bool
+	gaveUp   atomic.Pointer[error]
 	done     chan struct{}
-	err      error // valid once done is closed
+	err      error // of Run; valid once done is closed
 }
 
 // startAPI builds the chain of API servers (custom resources, built-in
 // resources, aggregation) and runs it. It owns cfg.Listener from the call on.
-func startAPI(cfg Config, creds *credentials, endpoint string) (_ *apiProcess, err error) {
+func startAPI(cfg Config, creds *credentials, endpoint string, logs *upstreamLogs) (_ *apiProcess, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
@@ -64,6 +65,8 @@ func startAPI(cfg Config, creds *credentials, endpoint string) (_ *apiProcess, e
 	}
 
 	p := &apiProcess{cancel: cancel, done: make(chan struct{})}
+	tell := p.giveUp
+	logs.onFatal.Store(&tell)
 	go func() {
 		defer close(p.done)
 		p.err = prepared.Run(ctx)
@@ -100,6 +103,12 @@ func (p *apiProcess) waitReady(ctx context.Context, access *rest.Config) error {
 	}
 }
 
+// giveUp ends the API server for a reason found outside of Run.
+func (p *apiProcess) giveUp(why error) {
+	p.gaveUp.CompareAndSwap(nil, &why)
+	p.cancel()
+}
+
 // unexpectedErr is why Run ended when nobody asked it to, else nil.
 func (p *apiProcess) unexpectedErr() error {
 	select {
@@ -109,6 +118,9 @@ func (p *apiProcess) unexpectedErr() error {
 	}
 	if p.stopping.Load() {
 		return nil
+	}
+	if why := p.gaveUp.Load(); why != nil {
+		return *why
 	}
 	if p.err == nil {
 		return errors.New("ended by itself")

@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
 	"k8s.io/controller-manager/pkg/informerfactory"
+	"k8s.io/kubernetes/pkg/controller/clusterroleaggregation"
 	"k8s.io/kubernetes/pkg/controller/garbagecollector"
 	"k8s.io/kubernetes/pkg/controller/namespace"
 )
@@ -23,12 +24,14 @@ const (
 	namespaceResync   = 5 * time.Minute // upstream's default
 	namespaceWorkers  = 4
 	collectorWorkers  = 4
+	roleWorkers       = 1
 	discoveryInterval = 10 * time.Second // how soon owners of a new custom resource count; upstream: 30 s
 )
 
-// controllers are the two parts of upstream's controller manager without which
-// the API is not whole: deleting a namespace empties it, and deleting an owner
-// deletes what it owns.
+// controllers are the parts of upstream's controller manager without which the
+// API is not whole: deleting a namespace empties it, deleting an owner deletes
+// what it owns, and the roles "view", "edit" and "admin" have rules at all (they
+// are put together from labelled ones, ours among them).
 type controllers struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -64,10 +67,13 @@ func startControllers(access *rest.Config, log *slog.Logger) (*controllers, erro
 		return nil, err
 	}
 
+	roles := clusterroleaggregation.NewClusterRoleAggregation(typed.Rbac().V1().ClusterRoles(), client.RbacV1())
+
 	typed.Start(ctx.Done())
 	untyped.Start(ctx.Done())
 	close(started)
 	c.wg.Go(func() { namespaces.Run(ctx, namespaceWorkers) })
+	c.wg.Go(func() { roles.Run(ctx, roleWorkers) })
 	c.wg.Go(func() { collector.Run(ctx, collectorWorkers, discoveryInterval) })
 	c.wg.Go(func() { collector.Sync(ctx, client.Discovery(), discoveryInterval) })
 	c.wg.Go(func() {
@@ -75,7 +81,7 @@ func startControllers(access *rest.Config, log *slog.Logger) (*controllers, erro
 		typed.Shutdown()
 		untyped.Shutdown()
 	})
-	log.Debug("namespace and garbage collection controllers started")
+	log.Debug("controllers of namespaces, roles and garbage collection started")
 	return c, nil
 }
 

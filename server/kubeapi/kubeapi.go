@@ -84,7 +84,7 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 		_ = cfg.Listener.Close()
 		return nil, fmt.Errorf("start etcd: %w", err)
 	}
-	if s.api, err = startAPI(cfg, creds, s.store.endpoint); err != nil {
+	if s.api, err = startAPI(cfg, creds, s.store.endpoint, &s.logs); err != nil {
 		return nil, fmt.Errorf("start API server: %w", err)
 	}
 	if err := s.api.waitReady(ctx, s.rest); err != nil {

@@ -2,7 +2,9 @@ package kubeapi
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -17,7 +19,9 @@ import (
 // stopped, and what really ends a start is returned. Only errors in between
 // stay warnings.
 type upstreamLogs struct {
-	steady atomic.Bool // between ready and stopping
+	steady    atomic.Bool // between ready and stopping
+	lastError atomic.Pointer[string]
+	onFatal   atomic.Pointer[func(error)]
 }
 
 func (u *upstreamLogs) level(l slog.Level) slog.Level {
@@ -32,6 +36,22 @@ func (u *upstreamLogs) level(l slog.Level) slog.Level {
 func (u *upstreamLogs) capture(log *slog.Logger) {
 	h := &judged{upstreamLogs: u, next: log.With("component", "kubernetes").Handler()}
 	klog.SetLoggerWithOptions(logr.FromSlogHandler(h), klog.ContextualLogger(true))
+	klog.OsExit = u.fatal
+}
+
+// fatal stands in for os.Exit, which upstream calls through klog.Fatal where it
+// sees no way on: often only because it is being stopped while it starts. It
+// makes that the failure of one part, which ends in order, and like os.Exit does
+// not return to its caller.
+func (u *upstreamLogs) fatal(int) {
+	why := errors.New("it gave up")
+	if text := u.lastError.Load(); text != nil {
+		why = errors.New(*text)
+	}
+	if tell := u.onFatal.Load(); tell != nil {
+		(*tell)(why)
+	}
+	runtime.Goexit()
 }
 
 // judged is a slog.Handler that levels records as upstreamLogs says.
@@ -46,6 +66,9 @@ func (j *judged) Enabled(ctx context.Context, l slog.Level) bool {
 }
 
 func (j *judged) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelError {
+		j.lastError.Store(&r.Message)
+	}
 	r.Level = j.level(r.Level)
 	return j.next.Handle(ctx, r)
 }

@@ -69,13 +69,18 @@ func runAll(ctx context.Context, opts allOptions) error {
 		}
 		opts.DataDir = dir
 	}
+	if err := opts.Validate(); err != nil {
+		return err
+	}
 	level := slog.LevelInfo
 	if opts.verbose {
 		level = slog.LevelDebug
 	}
 	logs := filepath.Join(opts.DataDir, "log")
-	if err := secretfile.EnsureDir(logs); err != nil {
-		return err
+	for _, dir := range []string{opts.DataDir, logs} {
+		if err := secretfile.EnsureDir(dir); err != nil {
+			return err
+		}
 	}
 	opts.Log = logging.Open(logs, opts.stderr, level)
 	defer func() { _ = opts.Log.Close() }()
