@@ -63,6 +63,8 @@ func (p *Plan) Apply(ctx context.Context, h Host, opts ApplyOptions) (*Outcome, 
 	if err := p.verify(ctx, h); err != nil {
 		return out, err
 	}
+	shared := &session{host: h}
+	defer shared.close()
 	total, index := p.ChangeCount(), 0
 	for _, st := range p.Steps {
 		if !st.Changed() {
@@ -71,7 +73,7 @@ func (p *Plan) Apply(ctx context.Context, h Host, opts ApplyOptions) (*Outcome, 
 		}
 		opts.OnStep(StepEvent{Step: st, Index: index, Total: total})
 		began := time.Now()
-		err := st.apply(ctx, h)
+		err := st.apply(ctx, shared)
 		took := time.Since(began)
 		so := StepOutcome{ID: st.ID, Changed: err == nil, Seconds: took.Seconds(), Diff: st.Diff}
 		if err != nil {
@@ -126,7 +128,7 @@ func (p *Plan) verify(ctx context.Context, h Host) error {
 }
 
 // apply carries out the operations of a step, its markers first.
-func (st *Step) apply(ctx context.Context, h Host) error {
+func (st *Step) apply(ctx context.Context, s *session) error {
 	ops := st.ops
 	if len(st.marks) > 0 {
 		mark := secretText("mkdir -p \"$pending\"\n" + touchPending(st.marks))
@@ -137,7 +139,7 @@ func (st *Step) apply(ctx context.Context, h Host) error {
 		}
 	}
 	for _, o := range ops {
-		if err := o.apply(ctx, h); err != nil {
+		if err := o.apply(ctx, s); err != nil {
 			return err
 		}
 	}

@@ -20,7 +20,7 @@ type Directory struct {
 // ID is "directory:PATH".
 func (d Directory) ID() string { return "directory:" + d.Path }
 
-func (d Directory) claims() []string { return []string{"path " + d.Path} }
+func (d Directory) claims() []claim { return []claim{{path: d.Path}} }
 
 func (d Directory) prepare() (Resource, error) {
 	if d.Mode == 0 {

@@ -30,7 +30,7 @@ type File struct {
 // ID is "file:PATH".
 func (f File) ID() string { return "file:" + f.Path }
 
-func (f File) claims() []string { return []string{"path " + f.Path} }
+func (f File) claims() []claim { return []claim{{path: f.Path}} }
 
 func (f File) prepare() (Resource, error) {
 	if err := errors.Join(checkPath(f.Path), checkOwner(&f.Owner, &f.Group), checkMode(f.Mode)); err != nil {

@@ -13,7 +13,7 @@ import (
 
 // op is one operation of a step, complete: nothing is decided while applying.
 type op interface {
-	apply(ctx context.Context, h Host) error
+	apply(ctx context.Context, s *session) error
 }
 
 // secretText is a script that may hold file contents; it prints as nothing.
@@ -69,8 +69,8 @@ type scriptOp struct {
 	timeout time.Duration
 }
 
-func (o *scriptOp) apply(ctx context.Context, h Host) error {
-	return runScript(ctx, h, string(o.script), o.timeout)
+func (o *scriptOp) apply(ctx context.Context, s *session) error {
+	return runScript(ctx, s.host, string(o.script), o.timeout)
 }
 
 func runScript(ctx context.Context, h Host, script string, timeout time.Duration) error {
@@ -99,7 +99,7 @@ type uploadOp struct {
 	content []byte
 }
 
-func (o *uploadOp) apply(ctx context.Context, h Host) error {
+func (o *uploadOp) apply(ctx context.Context, s *session) error {
 	u := o.upload
 	u.Content = io.Reader(bytes.NewReader(o.content))
 	if o.source != "" {
@@ -110,5 +110,5 @@ func (o *uploadOp) apply(ctx context.Context, h Host) error {
 		defer func() { _ = f.Close() }() // only read from
 		u.Content = f
 	}
-	return h.Put(ctx, u)
+	return s.host.Put(ctx, u)
 }

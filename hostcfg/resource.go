@@ -28,9 +28,14 @@ type Resource interface {
 // the plan than the resources named.
 type after interface{ after() []string }
 
-// claims is implemented by resources that own more than their ID says, such
-// as the paths that they write. Two resources with the same claim conflict.
-type claims interface{ claims() []string }
+// claims is implemented by resources that write paths. Two resources that
+// claim the same path conflict, unless both own only a part of it.
+type claims interface{ claims() []claim }
+
+type claim struct {
+	path string
+	part bool
+}
 
 // Switch is a wish that can be left open.
 type Switch int
@@ -71,7 +76,7 @@ func (c conditional) after() []string {
 	return nil
 }
 
-func (c conditional) claims() []string {
+func (c conditional) claims() []claim {
 	if cl, ok := c.Resource.(claims); ok {
 		return cl.claims()
 	}
@@ -82,7 +87,8 @@ func (c conditional) claims() []string {
 // that a resource comes after those it reacts to.
 func order(resources []Resource) ([]Resource, error) {
 	byID := make(map[string]Resource, len(resources))
-	owner := map[string]string{}
+	owner := map[string]string{} // path → ID of the first that claims it
+	whole := map[string]bool{}   // path → its owner claims all of it
 	resources = slices.Clone(resources)
 	for i, r := range resources {
 		r, err := r.prepare()
@@ -99,10 +105,11 @@ func order(resources []Resource) ([]Resource, error) {
 			continue
 		}
 		for _, c := range cl.claims() {
-			if other, taken := owner[c]; taken {
-				return nil, fmt.Errorf("%s and %s both manage %s", other, r.ID(), c)
+			other, taken := owner[c.path]
+			if taken && (whole[c.path] || !c.part) {
+				return nil, fmt.Errorf("%s and %s both manage %s", other, r.ID(), c.path)
 			}
-			owner[c] = r.ID()
+			owner[c.path], whole[c.path] = r.ID(), !c.part
 		}
 	}
 	var sorted, open []Resource

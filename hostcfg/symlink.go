@@ -17,7 +17,7 @@ type Symlink struct {
 // ID is "symlink:PATH".
 func (l Symlink) ID() string { return "symlink:" + l.Path }
 
-func (l Symlink) claims() []string { return []string{"path " + l.Path} }
+func (l Symlink) claims() []claim { return []claim{{path: l.Path}} }
 
 func (l Symlink) prepare() (Resource, error) {
 	var bad error

@@ -17,7 +17,7 @@ func (c Sysctl) ID() string { return "sysctl:" + c.Key }
 
 func (c Sysctl) file() string { return "/etc/sysctl.d/60-fleetctl-" + c.Key + ".conf" }
 
-func (c Sysctl) claims() []string { return []string{"path " + c.file()} }
+func (c Sysctl) claims() []claim { return []claim{{path: c.file()}} }
 
 func (c Sysctl) prepare() (Resource, error) {
 	err := checkWord("sysctl", c.Key, "._-")

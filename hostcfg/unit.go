@@ -50,8 +50,8 @@ func (u UserUnit) prepare() (Resource, error) {
 func (u SystemUnit) after() []string { return u.RestartOn }
 func (u UserUnit) after() []string   { return u.RestartOn }
 
-func (u SystemUnit) claims() []string { return u.wish().claims() }
-func (u UserUnit) claims() []string   { return u.wish().claims() }
+func (u SystemUnit) claims() []claim { return u.wish().claims() }
+func (u UserUnit) claims() []claim   { return u.wish().claims() }
 
 func (u SystemUnit) pendingName() string { return u.wish().pendingName() }
 func (u UserUnit) pendingName() string   { return u.wish().pendingName() }

@@ -2,6 +2,7 @@ package hostcfg
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -71,8 +72,33 @@ type unitOp struct {
 // jobTimeout bounds starting and stopping; systemd's own default is 90 s.
 const jobTimeout = 5 * time.Minute
 
-func (o *unitOp) apply(ctx context.Context, h Host) error {
-	return runScript(ctx, h, o.script(), jobTimeout)
+func (o *unitOp) apply(ctx context.Context, s *session) error {
+	// A user's manager can be read through a bridge, but refuses changes.
+	if o.target.user == "" {
+		if m := s.manager(ctx); m != nil {
+			return o.finish(ctx, s.host, o.overBus(ctx, m))
+		}
+	}
+	return runScript(ctx, s.host, o.script(), jobTimeout)
+}
+
+// finish ends what was done over D-Bus: the marker goes, or a failed job's
+// error gets the unit's last lines.
+func (o *unitOp) finish(ctx context.Context, h Host, err error) error {
+	if err == nil {
+		return runScript(ctx, h, o.target.clearPending(), time.Minute)
+	}
+	if failed := (*jobError)(nil); errors.As(err, &failed) {
+		res, runErr := h.Run(ctx, Command{Script: scriptHead + o.target.journal(), Timeout: time.Minute, ReadOnly: true})
+		if runErr == nil {
+			return fmt.Errorf("%w; last lines of %s:\n%s", err, o.target.unit, tail(res.Stdout, 2000))
+		}
+	}
+	return err
+}
+
+func (t unitTarget) clearPending() string {
+	return fmt.Sprintf("rm -f -- \"$pending\"/%s\n", quote(t.pendingName()))
 }
 
 // script does the operation with systemctl.
@@ -89,6 +115,6 @@ func (o *unitOp) script() string {
 	if o.job != "" {
 		fmt.Fprintf(&b, "sc %s -- %s || { printf 'last lines of %%s:\\n' %s >&2; %s >&2; exit 1; }\n", o.job, unit, unit, t.journal())
 	}
-	fmt.Fprintf(&b, "rm -f -- \"$pending\"/%s\n", quote(t.pendingName()))
+	b.WriteString(t.clearPending())
 	return b.String()
 }

@@ -36,11 +36,11 @@ func (w unitWish) check() error {
 }
 
 // claims is the unit's file; a package's unit may run for several users.
-func (w unitWish) claims() []string {
+func (w unitWish) claims() []claim {
 	if w.content == "" && !w.absent {
 		return nil
 	}
-	return []string{"path " + w.file()}
+	return []claim{{path: w.file()}}
 }
 
 func (w unitWish) probe(q *query) {
