@@ -1,0 +1,54 @@
+package operator
+
+import (
+	"log/slog"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/nationtech/fleetctl/operator/throttle"
+)
+
+// core is what the controllers share: the picture of the fleet, what is stored
+// of it, and the queues through which one controller gives work to another.
+type core struct {
+	client   client.Client // reads come from the cache
+	store    Store
+	recorder events.EventRecorder
+	log      *slog.Logger
+	now      func() time.Time
+	timing   Timing
+
+	model      *model
+	writer     *writer
+	registry   *registry
+	departures *departures
+	limiter    *throttle.Limiter
+
+	deployments *inlet[reconcile.Request]    // finalizers
+	summaries   *inlet[types.NamespacedName] // Deployments whose status may have changed
+	desired     *inlet[string]               // devices whose keys may have to change
+	devices     *inlet[string]               // devices whose object may have to change
+
+	// loaded is closed once reports and stored keys are known. Until then
+	// nothing is written to the store or to a status: a picture that is not
+	// complete yet would stop containers and make conditions flap.
+	loaded chan struct{}
+}
+
+func (c *core) apply(e effects) {
+	c.desired.add(e.devices...)
+	c.summaries.add(e.deployments...)
+}
+
+func (c *core) isLoaded() bool {
+	select {
+	case <-c.loaded:
+		return true
+	default:
+		return false
+	}
+}

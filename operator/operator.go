@@ -1,0 +1,176 @@
+// Package operator runs the fleet's controllers: Deployments and Devices in the
+// Kubernetes API become desired state in the key-value store, and what devices
+// report becomes status. The API is the truth; the store can be rebuilt from it
+// at any time. It owns when what is written, and neither the payloads
+// (internal/wire) nor the buckets (internal/broker).
+package operator
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/go-logr/logr"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/nationtech/fleetctl/internal/wire"
+	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
+)
+
+// Options of an operator. Store, Signer and Log are needed.
+type Options struct {
+	Store  Store
+	Signer ed25519.PrivateKey // signs manifests; devices pin its public half
+	Log    *slog.Logger
+
+	// LeaderElection lets several operators share the work of one: only the
+	// leader writes. Nil when there is only ever one.
+	LeaderElection *LeaderElection
+	// MetricsAddress is where Prometheus metrics are served, such as
+	// ":8080"; empty: nowhere.
+	MetricsAddress string
+	// Timing is for tests; the zero value means DefaultTiming.
+	Timing Timing
+}
+
+// LeaderElection is where the operators agree on their leader.
+type LeaderElection struct {
+	Namespace string // of the Lease; made when it is not there
+	Identity  string // of this operator; unique among them
+}
+
+// leaseName is the name of the Lease.
+const leaseName = "fleet-operator"
+
+// Timing is how long things take.
+type Timing struct {
+	HeartbeatTimeout time.Duration // silence after which a device is not ready
+	HeartbeatRenewal time.Duration // between two writes of lastHeartbeat
+	PresenceTick     time.Duration // between two looks for silent devices
+	StatusInterval   time.Duration // least time between two status writes of a Deployment
+	AuditInterval    time.Duration // between two looks whether the store has what it should
+	LoadRetry        time.Duration
+	OffboardGrace    time.Duration // how long a deleted device may take to stop its containers
+	OffboardPoll     time.Duration
+	LeaseDuration    time.Duration // after which another operator takes over from one that died
+}
+
+// DefaultTiming is three missed heartbeats for a device that died.
+func DefaultTiming() Timing {
+	return Timing{
+		HeartbeatTimeout: 3 * wire.HeartbeatInterval,
+		HeartbeatRenewal: 5 * time.Minute,
+		PresenceTick:     5 * time.Second,
+		StatusInterval:   time.Second,
+		AuditInterval:    time.Minute,
+		LoadRetry:        2 * time.Second,
+		OffboardGrace:    30 * time.Second,
+		OffboardPoll:     500 * time.Millisecond,
+		LeaseDuration:    15 * time.Second,
+	}
+}
+
+// Operator is a set of controllers, ready to run.
+type Operator struct {
+	manager  manager.Manager
+	config   *rest.Config
+	election *LeaderElection
+	core     *core
+}
+
+// New prepares an operator. Nothing is sent before Run; the CRDs have to be
+// installed by then.
+func New(restConfig *rest.Config, o Options) (*Operator, error) {
+	if o.Store == nil || o.Log == nil || len(o.Signer) != ed25519.PrivateKeySize {
+		return nil, errors.New("operator: a store, a signing key and a logger are needed")
+	}
+	if o.Timing == (Timing{}) {
+		o.Timing = DefaultTiming()
+	}
+	// controller-runtime logs through a global of its own beside the manager's.
+	logf.SetLogger(logr.FromSlogHandler(o.Log.Handler()))
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{v1alpha1.AddToScheme, corev1.AddToScheme, coordinationv1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, fmt.Errorf("operator: register API types: %w", err)
+		}
+	}
+	unlimited := rest.CopyConfig(restConfig)
+	unlimited.QPS = -1 // the limiter that adapts does it better
+	mgr, err := manager.New(unlimited, managerOptions(scheme, o))
+	if err != nil {
+		return nil, fmt.Errorf("operator: %w", err)
+	}
+	op := &Operator{manager: mgr, config: restConfig, election: o.LeaderElection, core: newCore(mgr, o)}
+	if err := op.core.addControllers(mgr); err != nil {
+		return nil, fmt.Errorf("operator: %w", err)
+	}
+	return op, nil
+}
+
+func managerOptions(scheme *runtime.Scheme, o Options) manager.Options {
+	anyName := true // several operators in one process, as in tests, use the same names
+	metrics := o.MetricsAddress
+	if metrics == "" {
+		metrics = "0"
+	}
+	out := manager.Options{
+		Scheme:                 scheme,
+		Logger:                 logr.FromSlogHandler(o.Log.Handler()),
+		Metrics:                metricsserver.Options{BindAddress: metrics},
+		HealthProbeBindAddress: "0",
+		Controller:             config.Controller{SkipNameValidation: &anyName},
+	}
+	if e := o.LeaderElection; e != nil {
+		lease, renew, retry := o.Timing.LeaseDuration, o.Timing.LeaseDuration*2/3, o.Timing.LeaseDuration/8
+		out.LeaderElection = true
+		out.LeaderElectionID = leaseName
+		out.LeaderElectionNamespace = e.Namespace
+		out.LeaderElectionReleaseOnCancel = true
+		out.LeaseDuration, out.RenewDeadline, out.RetryPeriod = &lease, &renew, &retry
+	}
+	return out
+}
+
+// Run runs the operator until ctx ends, which is no error, or until it lost
+// its leadership or its store, which is one. An operator runs once.
+func (op *Operator) Run(ctx context.Context) error {
+	if op.election != nil {
+		if err := op.ensureNamespace(ctx, op.election.Namespace); err != nil {
+			return err
+		}
+	}
+	if err := op.manager.Start(ctx); err != nil {
+		return fmt.Errorf("run operator: %w", err)
+	}
+	return nil
+}
+
+// Ready is closed once this operator leads and its picture is complete.
+func (op *Operator) Ready() <-chan struct{} { return op.core.loaded }
+
+func (op *Operator) ensureNamespace(ctx context.Context, name string) error {
+	c, err := client.New(op.config, client.Options{Scheme: op.manager.GetScheme()})
+	if err != nil {
+		return fmt.Errorf("make namespace %s: %w", name, err)
+	}
+	err = c.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
+	// Where we may not make one, it has been made for us.
+	if err != nil && !apierrors.IsAlreadyExists(err) && !apierrors.IsForbidden(err) {
+		return fmt.Errorf("make namespace %s: %w", name, err)
+	}
+	return nil
+}

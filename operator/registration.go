@@ -1,0 +1,182 @@
+package operator
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
+)
+
+// registrationReconciler makes and updates the Device of one device from what
+// the device says of itself.
+type registrationReconciler struct{ *core }
+
+func (r registrationReconciler) Reconcile(ctx context.Context, device string) (reconcile.Result, error) {
+	select {
+	case <-r.loaded:
+	case <-ctx.Done():
+		return reconcile.Result{}, nil
+	}
+	return reconcile.Result{}, r.update(ctx, device)
+}
+
+func (r registrationReconciler) update(ctx context.Context, device string) error {
+	live, err := r.live(ctx, device)
+	if err != nil || live != nil && live.DeletionTimestamp != nil {
+		return err
+	}
+	rec := r.registry.snapshot(device)
+	if live == nil && rec.info == nil {
+		return nil
+	}
+	if err := r.register(ctx, device, live, &rec); err != nil {
+		return err
+	}
+	if live == nil {
+		return nil // its creation brings the device back, and then it gets a status
+	}
+	return r.publish(ctx, live, &rec)
+}
+
+// live gives the Device in the API, or nil.
+func (r registrationReconciler) live(ctx context.Context, device string) (*v1alpha1.Device, error) {
+	d := &v1alpha1.Device{}
+	err := r.client.Get(ctx, client.ObjectKey{Name: device}, d)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read device %s: %w", device, err)
+	}
+	return d, nil
+}
+
+// register applies labels and registration as the agent's field manager, if
+// they are not what the API has.
+func (r registrationReconciler) register(ctx context.Context, device string, live *v1alpha1.Device, rec *record) error {
+	if rec.info == nil || rec.intruder != "" {
+		return r.adopt(ctx, live)
+	}
+	labels, err := agentLabels(device, rec.info.Labels, live)
+	if err != nil {
+		r.log.Warn("labels of a device are left out", "device", device, "err", err)
+	}
+	if live != nil && upToDate(labels, live) && live.Spec.MachineID == rec.info.MachineID && slices.Contains(live.Finalizers, v1alpha1.FinalizerOffboard) {
+		return nil
+	}
+	u := &unstructured.Unstructured{Object: map[string]any{
+		"metadata": map[string]any{
+			"name":       device,
+			"labels":     anyMap(labels),
+			"finalizers": []any{v1alpha1.FinalizerOffboard},
+		},
+		"spec": map[string]any{"machineId": rec.info.MachineID},
+	}}
+	u.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("Device"))
+	err = r.limiter.Do(ctx, func(ctx context.Context) error {
+		return r.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(v1alpha1.ManagerAgent))
+	})
+	if err != nil {
+		return fmt.Errorf("register device %s: %w", device, err)
+	}
+	if live == nil {
+		r.log.Info("device registered", "device", device)
+	}
+	return nil
+}
+
+// adopt gives a Device that a person made, and that has not reported yet, what
+// every Device has. What the agent applied before is not touched.
+func (r registrationReconciler) adopt(ctx context.Context, live *v1alpha1.Device) error {
+	if live == nil || live.Labels[v1alpha1.LabelDeviceID] == live.Name && slices.Contains(live.Finalizers, v1alpha1.FinalizerOffboard) {
+		return nil
+	}
+	d := live.DeepCopy()
+	base := client.MergeFromWithOptions(live, client.MergeFromWithOptimisticLock{})
+	if d.Labels == nil {
+		d.Labels = map[string]string{}
+	}
+	d.Labels[v1alpha1.LabelDeviceID] = d.Name
+	if !slices.Contains(d.Finalizers, v1alpha1.FinalizerOffboard) {
+		d.Finalizers = append(d.Finalizers, v1alpha1.FinalizerOffboard)
+	}
+	err := r.limiter.Do(ctx, func(ctx context.Context) error {
+		return r.client.Patch(ctx, d, base, client.FieldOwner(v1alpha1.ManagerOperator))
+	})
+	if err != nil {
+		return ignoreStale(fmt.Errorf("adopt device %s: %w", live.Name, err))
+	}
+	return nil
+}
+
+// publish patches the status if it is not what is known.
+func (r registrationReconciler) publish(ctx context.Context, live *v1alpha1.Device, rec *record) error {
+	status, changed := r.deviceStatus(live, rec)
+	if !changed {
+		return nil
+	}
+	patch, err := deviceStatusPatch(&status)
+	if err != nil {
+		return fmt.Errorf("encode status of device %s: %w", live.Name, err)
+	}
+	err = r.limiter.Do(ctx, func(ctx context.Context) error {
+		return r.client.Status().Patch(ctx, live.DeepCopy(), client.RawPatch(types.MergePatchType, patch), client.FieldOwner(v1alpha1.ManagerOperator))
+	})
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("patch status of device %s: %w", live.Name, err)
+	}
+	r.announce(live, &status)
+	return nil
+}
+
+// announce tells of another machine that claims the id, once.
+func (r registrationReconciler) announce(live *v1alpha1.Device, status *v1alpha1.DeviceStatus) {
+	for _, c := range newlyTrue(live.Status.Conditions, status.Conditions) {
+		if c.Type == v1alpha1.ConditionIdentityConflict {
+			r.log.Warn("a report from another machine is refused", "device", live.Name)
+			r.recorder.Eventf(live, nil, corev1.EventTypeWarning, c.Reason, "Register", "%s", c.Message)
+		}
+	}
+}
+
+func anyMap(m map[string]string) map[string]any {
+	out := make(map[string]any, len(m))
+	for key, value := range m {
+		out[key] = value
+	}
+	return out
+}
+
+// deviceStatusPatch is a merge patch of the whole status: a field that is
+// empty is null, so that nothing old stays.
+func deviceStatusPatch(s *v1alpha1.DeviceStatus) ([]byte, error) {
+	inventory := map[string]any{}
+	for _, field := range inventoryFields {
+		inventory[field] = nil
+	}
+	data, err := json.Marshal(s.Inventory)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(data, &inventory); err != nil {
+		return nil, err
+	}
+	return json.Marshal(map[string]any{"status": map[string]any{
+		"lastHeartbeat": s.LastHeartbeat, "inventory": inventory, "conditions": s.Conditions,
+	}})
+}
+
+// inventoryFields are the JSON names of v1alpha1.Inventory.
+var inventoryFields = []string{
+	"hostname", "os", "kernel", "architecture", "model", "cpus", "memoryBytes", "diskBytes",
+	"agentVersion", "podmanVersion", "bootId", "cgroupsVersion", "containerEngine",
+}

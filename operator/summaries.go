@@ -1,0 +1,115 @@
+package operator
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
+)
+
+// summaryReconciler writes the status of one Deployment: at most once in an
+// interval for each, and all of them under the limiter that they share.
+type summaryReconciler struct {
+	*core
+	pace *pace
+}
+
+func (r summaryReconciler) Reconcile(ctx context.Context, key types.NamespacedName) (reconcile.Result, error) {
+	select {
+	case <-r.loaded:
+	case <-ctx.Done():
+		return reconcile.Result{}, nil
+	}
+	v, ok := r.model.view(key)
+	if !ok {
+		r.pace.forget(key)
+		return reconcile.Result{}, nil
+	}
+	live := &v1alpha1.Deployment{}
+	if err := r.client.Get(ctx, key, live); err != nil {
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	status := deploymentStatus(&v, live.Status.Conditions, r.now())
+	if equality.Semantic.DeepEqual(status, live.Status) {
+		return reconcile.Result{}, nil
+	}
+	if wait := r.pace.wait(key, r.now()); wait > 0 {
+		return reconcile.Result{RequeueAfter: wait}, nil
+	}
+	patch, err := deploymentStatusPatch(&status)
+	if err != nil {
+		return reconcile.Result{}, fmt.Errorf("encode status of deployment %s: %w", key, err)
+	}
+	err = r.limiter.Do(ctx, func(ctx context.Context) error {
+		return r.client.Status().Patch(ctx, live.DeepCopy(), client.RawPatch(types.MergePatchType, patch), client.FieldOwner(v1alpha1.ManagerOperator))
+	})
+	if client.IgnoreNotFound(err) != nil {
+		return reconcile.Result{}, fmt.Errorf("patch status of deployment %s: %w", key, err)
+	}
+	r.announce(live, &status)
+	return reconcile.Result{}, nil
+}
+
+// announce tells of what a person has to solve, once.
+func (r summaryReconciler) announce(live *v1alpha1.Deployment, status *v1alpha1.DeploymentStatus) {
+	for _, c := range newlyTrue(live.Status.Conditions, status.Conditions) {
+		if c.Type == v1alpha1.ConditionNameConflict || c.Type == v1alpha1.ConditionDegraded {
+			r.recorder.Eventf(live, nil, corev1.EventTypeWarning, c.Reason, "Deploy", "%.256s", c.Message)
+		}
+	}
+}
+
+// deploymentStatusPatch is a merge patch of the whole status: lastError is null
+// when there is none, so that an old one goes.
+func deploymentStatusPatch(s *v1alpha1.DeploymentStatus) ([]byte, error) {
+	return json.Marshal(map[string]any{"status": map[string]any{
+		"observedGeneration": s.ObservedGeneration,
+		"ready":              s.Ready,
+		"aggregate": map[string]any{
+			"matchedDeviceCount": s.Aggregate.MatchedDeviceCount,
+			"succeeded":          s.Aggregate.Succeeded,
+			"failed":             s.Aggregate.Failed,
+			"pending":            s.Aggregate.Pending,
+			"lastError":          s.Aggregate.LastError,
+		},
+		"conditions": s.Conditions,
+	}})
+}
+
+// pace spaces the writes of each object.
+type pace struct {
+	interval time.Duration
+
+	mu   sync.Mutex
+	last map[types.NamespacedName]time.Time
+}
+
+func newPace(interval time.Duration) *pace {
+	return &pace{interval: interval, last: map[types.NamespacedName]time.Time{}}
+}
+
+// wait is how long to wait before the next write; 0 takes the turn.
+func (p *pace) wait(key types.NamespacedName, now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if since := now.Sub(p.last[key]); since < p.interval {
+		return p.interval - since
+	}
+	p.last[key] = now
+	return 0
+}
+
+func (p *pace) forget(key types.NamespacedName) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.last, key)
+}

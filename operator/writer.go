@@ -1,0 +1,279 @@
+package operator
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/nationtech/fleetctl/internal/broker/kv"
+	"github.com/nationtech/fleetctl/internal/wire"
+	"github.com/nationtech/fleetctl/operator/desired"
+)
+
+// writer brings the desired-state bucket to what the model says, one device at
+// a time. It remembers what is stored, and writes a key only if its bytes
+// differ.
+type writer struct {
+	store  DesiredStore
+	signer ed25519.PrivateKey
+	now    func() time.Time
+	log    *slog.Logger
+
+	mu      sync.Mutex
+	devices map[string]*storedDevice
+	holders map[string]map[string]struct{} // devices with a key of a Deployment, by its uid
+}
+
+// storedDevice is what the bucket has for one device. Only one sync works on a
+// device at a time; mu guards against others that look.
+type storedDevice struct {
+	keys     map[string]storedKey // by deployment name
+	manifest map[string]string    // hash by deployment name; nil: none that is ours
+	revision uint64               // of the newest manifest known, here or on the device
+	stale    bool                 // the device has a newer revision than is stored
+}
+
+type storedKey struct {
+	uid, hash string
+}
+
+func newWriter(store DesiredStore, signer ed25519.PrivateKey, now func() time.Time, log *slog.Logger) *writer {
+	return &writer{
+		store: store, signer: signer, now: now, log: log,
+		devices: map[string]*storedDevice{}, holders: map[string]map[string]struct{}{},
+	}
+}
+
+// sync brings one device's keys to w. New and changed keys come first, then
+// the manifest that points to them, then the removal of what it no longer
+// points to: no manifest ever points to nothing. always says whether the
+// device gets one even when there is nothing to run. It gives the uids of the
+// Deployments that lost a key.
+func (wr *writer) sync(ctx context.Context, device string, w want, always bool) (released []string, err error) {
+	d := wr.device(device)
+	wr.mu.Lock()
+	keys, manifest := maps.Clone(d.keys), always || d.manifest != nil
+	wr.mu.Unlock()
+
+	hashes := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(w.states)) {
+		s := w.states[name]
+		hashes[name] = s.Hash
+		old := keys[name]
+		if old.hash == s.Hash {
+			continue
+		}
+		if err := wr.store.PutDesired(ctx, device, name, s.Bytes); err != nil {
+			return released, err
+		}
+		wr.setKey(device, name, storedKey{uid: s.UID, hash: s.Hash})
+		if old.uid != "" && old.uid != s.UID {
+			released = append(released, old.uid)
+		}
+	}
+	for name := range w.frozen {
+		if key, ok := keys[name]; ok {
+			hashes[name] = key.hash
+		}
+	}
+	if manifest || len(hashes) > 0 {
+		if err := wr.putManifest(ctx, device, d, hashes); err != nil {
+			return released, err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(keys)) {
+		if _, wanted := hashes[name]; wanted {
+			continue
+		}
+		if err := wr.store.Delete(ctx, device, name); err != nil {
+			return released, err
+		}
+		wr.dropKey(device, name)
+		released = append(released, keys[name].uid)
+	}
+	return released, nil
+}
+
+func (wr *writer) putManifest(ctx context.Context, device string, d *storedDevice, hashes map[string]string) error {
+	wr.mu.Lock()
+	same := d.manifest != nil && !d.stale && maps.Equal(d.manifest, hashes)
+	revision := desired.NextRevision(d.revision, wr.now())
+	wr.mu.Unlock()
+	if same {
+		return nil
+	}
+	sealed, err := wire.Seal(wire.KindManifest, desired.Manifest(device, revision, hashes), wr.signer)
+	if err != nil {
+		return fmt.Errorf("manifest of %s: %w", device, err)
+	}
+	wr.mu.Lock()
+	d.revision = revision // also if the put fails: it may have arrived
+	d.manifest = nil
+	wr.mu.Unlock()
+	if err := wr.store.PutManifest(ctx, device, sealed); err != nil {
+		return err
+	}
+	wr.mu.Lock()
+	d.manifest, d.stale = hashes, false
+	wr.mu.Unlock()
+	wr.log.Debug("manifest written", "device", device, "revision", revision, "deployments", len(hashes))
+	return nil
+}
+
+// accepted takes the revision that a device says it holds. It gives true when
+// that is newer than what is stored, which a store restored from a copy leads
+// to: the device would refuse what it is told until a newer one is written.
+func (wr *writer) accepted(device string, revision uint64) bool {
+	if !desired.PlausibleRevision(revision, wr.now()) {
+		return false
+	}
+	d := wr.device(device)
+	wr.mu.Lock()
+	defer wr.mu.Unlock()
+	if revision <= d.revision {
+		return false
+	}
+	d.revision, d.stale = revision, true
+	return true
+}
+
+// revision is that of the newest manifest of a device.
+func (wr *writer) revision(device string) uint64 {
+	d := wr.device(device)
+	wr.mu.Lock()
+	defer wr.mu.Unlock()
+	return d.revision
+}
+
+// stored lists the deployments that a device has keys of.
+func (wr *writer) stored(device string) []string {
+	d := wr.device(device)
+	wr.mu.Lock()
+	defer wr.mu.Unlock()
+	return slices.Collect(maps.Keys(d.keys))
+}
+
+// held says whether any device has a key of the Deployment.
+func (wr *writer) held(uid string) bool {
+	wr.mu.Lock()
+	defer wr.mu.Unlock()
+	return len(wr.holders[uid]) > 0
+}
+
+// forget drops what is remembered of a device whose keys were removed.
+func (wr *writer) forget(device string) {
+	for _, name := range wr.stored(device) {
+		wr.dropKey(device, name)
+	}
+	wr.mu.Lock()
+	defer wr.mu.Unlock()
+	delete(wr.devices, device)
+}
+
+func (wr *writer) device(id string) *storedDevice {
+	wr.mu.Lock()
+	defer wr.mu.Unlock()
+	d := wr.devices[id]
+	if d == nil {
+		d = &storedDevice{keys: map[string]storedKey{}}
+		wr.devices[id] = d
+	}
+	return d
+}
+
+func (wr *writer) setKey(device, name string, key storedKey) {
+	wr.dropKey(device, name)
+	d := wr.device(device)
+	wr.mu.Lock()
+	defer wr.mu.Unlock()
+	d.keys[name] = key
+	if wr.holders[key.uid] == nil {
+		wr.holders[key.uid] = map[string]struct{}{}
+	}
+	wr.holders[key.uid][device] = struct{}{}
+}
+
+func (wr *writer) dropKey(device, name string) {
+	d := wr.device(device)
+	wr.mu.Lock()
+	defer wr.mu.Unlock()
+	uid := d.keys[name].uid
+	delete(d.keys, name)
+	delete(wr.holders[uid], device)
+	if len(wr.holders[uid]) == 0 {
+		delete(wr.holders, uid)
+	}
+}
+
+// loaders is how many keys are read at a time.
+const loaders = 64
+
+// load reads the whole bucket.
+func (wr *writer) load(ctx context.Context) error {
+	keys, err := wr.store.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(loaders)
+	for _, key := range keys {
+		group.Go(func() error { return wr.loadKey(gctx, key) })
+	}
+	return group.Wait()
+}
+
+func (wr *writer) loadKey(ctx context.Context, key string) error {
+	device, deployment, ok := wire.ParseDesiredKey(key)
+	if !ok {
+		wr.log.Warn("a key that is none of ours is left alone", "bucket", wire.BucketDesired, "key", key)
+		return nil
+	}
+	v, err := wr.store.Get(ctx, wire.BucketDesired, key)
+	switch {
+	case errors.Is(err, kv.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case deployment == "":
+		wr.loadManifest(device, v.Data)
+	default:
+		wr.setKey(device, deployment, storedKey{uid: uidOf(v.Data), hash: wire.Hash(v.Data)})
+	}
+	return nil
+}
+
+// loadManifest remembers a manifest. One that our key did not sign counts as
+// none, so that it is written anew, with a revision above what it claims.
+func (wr *writer) loadManifest(device string, sealed []byte) {
+	d := wr.device(device)
+	public, ok := wr.signer.Public().(ed25519.PublicKey)
+	var m wire.Manifest
+	err := wire.Open(wire.KindManifest, sealed, []ed25519.PublicKey{public}, &m)
+	if err == nil {
+		err = m.Validate(device)
+	}
+	if err != nil || !ok {
+		wr.log.Warn("a stored manifest is not ours and is written anew", "device", device, "err", err)
+		m = unverifiedManifest(sealed)
+		if !desired.PlausibleRevision(m.Revision, wr.now()) {
+			m.Revision = 0
+		}
+	}
+	wr.mu.Lock()
+	defer wr.mu.Unlock()
+	d.revision = max(d.revision, m.Revision)
+	if err == nil {
+		d.manifest = map[string]string{}
+		for _, e := range m.Deployments {
+			d.manifest[e.Name] = e.SHA256
+		}
+	}
+}
