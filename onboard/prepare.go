@@ -1,0 +1,124 @@
+package onboard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nationtech/fleetctl/hostcfg"
+	"github.com/nationtech/fleetctl/internal/hint"
+	"github.com/nationtech/fleetctl/internal/machineid"
+	"github.com/nationtech/fleetctl/internal/wire"
+)
+
+// Enroller is the control plane's part in making a device.
+type Enroller interface {
+	// Enrol registers the id for a machine (a name of package machineid) and
+	// gives what the device needs. Doing it again gives the same.
+	Enrol(ctx context.Context, device, machine string) (Enrolment, error)
+}
+
+// Wish is what a person asks for; everything else follows from the host and
+// the control plane.
+type Wish struct {
+	DeviceID           string // "" is the host's name
+	Labels             map[string]string
+	NATSURLs           []string // instead of those that the control plane names
+	InsecureRegistries []string
+	HostEntries        []HostEntry
+	AgentVersion       string
+	// AgentBinary finds the agent for a GOARCH on this machine.
+	AgentBinary func(goarch string) (string, error)
+}
+
+// Prepared is a host that has been looked at.
+type Prepared struct {
+	Device Device
+	Plan   *hostcfg.Plan
+}
+
+// Prepare looks at the host, enrols it and plans what has to change, in two
+// round trips. It writes nothing on the host.
+func Prepare(ctx context.Context, h hostcfg.Host, w Wish, e Enroller) (*Prepared, error) {
+	facts, err := hostcfg.GatherFacts(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	if err := check(facts); err != nil {
+		return nil, err
+	}
+	id, err := deviceID(w.DeviceID, facts.Hostname)
+	if err != nil {
+		return nil, err
+	}
+	d := Device{
+		ID: id, Labels: w.Labels, InsecureRegistries: w.InsecureRegistries, HostEntries: w.HostEntries, AgentVersion: w.AgentVersion,
+	}
+	if d.AgentBinary, err = w.AgentBinary(facts.GoArch()); err != nil {
+		return nil, err
+	}
+	machine, err := machineid.Name(facts.MachineID)
+	if err != nil {
+		return nil, hint.Wrap(fmt.Errorf("the host has no usable /etc/machine-id: %w", err), "make one on the host with: systemd-machine-id-setup")
+	}
+	if d.Enrolment, err = e.Enrol(ctx, id, machine); err != nil {
+		return nil, err
+	}
+	if len(w.NATSURLs) > 0 {
+		d.Enrolment.NATSURLs = w.NATSURLs
+	}
+	resources, err := d.Resources()
+	if err != nil {
+		return nil, err
+	}
+	plan, err := hostcfg.MakePlan(ctx, h, resources)
+	if err != nil {
+		return nil, err
+	}
+	return &Prepared{Device: d, Plan: plan}, nil
+}
+
+// minMemory is what a device needs at the least: a Raspberry Pi Zero 2 has it.
+const minMemory = 400 << 20
+
+// check refuses a host that cannot become a device, with all reasons.
+func check(f *hostcfg.Facts) error {
+	var errs []error
+	if !f.Systemd() {
+		errs = append(errs, hint.New(fmt.Sprintf("the host runs %s, and a device needs systemd", orUnknown(f.Init)),
+			"install a distribution with systemd, such as Debian or Raspberry Pi OS"))
+	}
+	if f.GoArch() == "" {
+		errs = append(errs, hint.New(fmt.Sprintf("there is no agent for a %s processor", orUnknown(f.Machine)),
+			"devices are amd64, arm64 or arm machines"))
+	}
+	if f.PackageManager == "" {
+		errs = append(errs, hint.New(fmt.Sprintf("no known package manager on %s", orUnknown(f.OS.PrettyName)),
+			"use Debian, Ubuntu, Raspberry Pi OS, Fedora, RHEL, Arch or openSUSE"))
+	}
+	if f.MemoryBytes > 0 && f.MemoryBytes < minMemory {
+		errs = append(errs, fmt.Errorf("the host has %d MiB of memory, and a device needs %d", f.MemoryBytes>>20, minMemory>>20))
+	}
+	return errors.Join(errs...)
+}
+
+func orUnknown(s string) string {
+	if s == "" {
+		return "an unknown system"
+	}
+	return s
+}
+
+// deviceID is what was asked for, or the host's name if it can be an id.
+func deviceID(asked, hostname string) (string, error) {
+	if asked != "" {
+		if err := wire.ValidateDeviceID(asked); err != nil {
+			return "", hint.WithCode(hint.Wrap(err, "choose another id with --device-id"), hint.CodeUsage)
+		}
+		return asked, nil
+	}
+	if err := wire.ValidateDeviceID(hostname); err != nil {
+		return "", hint.WithCode(hint.Wrap(fmt.Errorf("the host's name cannot be its device id: %w", err), "choose an id with --device-id"), hint.CodeUsage)
+	}
+	return hostname, nil
+}

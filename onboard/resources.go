@@ -1,0 +1,91 @@
+package onboard
+
+import (
+	"path"
+
+	"github.com/nationtech/fleetctl/hostcfg"
+)
+
+// packages are what rootless Podman needs, by Debian's names. Recommended
+// packages are not installed, so everything is named.
+var packages = []string{
+	"ca-certificates", "dbus-user-session", "podman", "crun", "uidmap", "slirp4netns", "fuse-overlayfs", "catatonit",
+}
+
+// Resources are what the host has when it is the device, in order.
+func (d *Device) Resources() ([]hostcfg.Resource, error) {
+	if err := d.validate(); err != nil {
+		return nil, err
+	}
+	config, err := d.ConfigText()
+	if err != nil {
+		return nil, err
+	}
+	versionDir := path.Join(LibDir, d.AgentVersion)
+	binary := hostcfg.File{Path: versionDir + "/fleet-agent", Source: d.AgentBinary, Mode: 0o755}
+	link := hostcfg.Symlink{Path: Binary, Target: binary.Path}
+	files := []hostcfg.Resource{
+		hostcfg.File{Path: ConfigFile, Content: config, Group: User, Mode: 0o640},
+		hostcfg.File{Path: pskFile, Content: string(d.Enrolment.PSK), Owner: User, Group: User, Mode: 0o400, Sensitive: true},
+		hostcfg.File{Path: keysFile, Content: string(d.Enrolment.SigningKeys), Owner: User, Group: User, Mode: 0o400},
+	}
+	if d.Enrolment.CAPEM != "" {
+		files = append(files, hostcfg.File{Path: caFile, Content: d.Enrolment.CAPEM})
+	}
+	account := hostcfg.User{
+		Name: User, System: true, Comment: "fleet agent and its containers",
+		Home: Home, Shell: "/usr/sbin/nologin", SubIDs: true,
+	}
+	unit := hostcfg.SystemUnit{Name: Unit, Content: unitText, Enable: hostcfg.On, Run: hostcfg.On, RestartOn: []string{binary.ID(), link.ID()}}
+	for _, f := range files {
+		unit.RestartOn = append(unit.RestartOn, f.ID())
+	}
+
+	var all []hostcfg.Resource
+	if len(d.HostEntries) > 0 {
+		// First: packages may come from a host that only this file names.
+		all = append(all, hostcfg.Block{Path: hostsFile, Name: hostsBlock, Content: d.hostsLines()})
+	}
+	all = append(all,
+		hostcfg.Packages{Name: "podman", Names: packages},
+		account,
+		hostcfg.Linger{User: User},
+		hostcfg.UserUnit{User: User, Name: podmanSocket, Enable: hostcfg.On, Run: hostcfg.On},
+		hostcfg.Directory{Path: LibDir},
+		hostcfg.Directory{Path: versionDir},
+		binary,
+		link,
+		hostcfg.Directory{Path: ConfigDir, Group: User, Mode: 0o750},
+	)
+	all = append(all, files...)
+	return append(append(all, memoryLimits()...), unit), nil
+}
+
+// memoryLimits turns on the cgroup controller without which containers have no
+// memory limits: Raspberry Pi OS boots with it off.
+func memoryLimits() []hostcfg.Resource {
+	missing := func(f *hostcfg.Facts) bool {
+		return f.IsRaspberryPi() && f.CgroupVersion == 2 && !f.HasController("memory")
+	}
+	enable := hostcfg.KernelArg{Arg: "cgroup_enable=memory"}
+	return []hostcfg.Resource{
+		hostcfg.When(missing, enable),
+		hostcfg.When(missing, hostcfg.Reboot{Name: "memory-limits", On: []string{enable.ID()}}),
+	}
+}
+
+// Removal is what is left of a device when it is a plain host again: nothing
+// that onboarding made, except packages, which others may use by now, and a
+// kernel argument that is harmless.
+func Removal() []hostcfg.Resource {
+	return []hostcfg.Resource{
+		hostcfg.SystemUnit{Name: Unit, Absent: true},
+		hostcfg.Linger{User: User, Absent: true},
+		hostcfg.User{Name: User, Home: Home, Absent: true, RemoveHome: true},
+		hostcfg.Group{Name: User, Absent: true},
+		hostcfg.Absent{Path: Binary},
+		hostcfg.Absent{Path: LibDir, Recursive: true},
+		hostcfg.Absent{Path: ConfigDir, Recursive: true},
+		hostcfg.Block{Path: hostsFile, Name: hostsBlock},
+	}
+}
