@@ -29,16 +29,23 @@ type authenticator struct {
 	tried     []string // what was offered, for the error
 	skipped   []string // what could not be offered, and why
 	asked     map[Question]bool
+	asksKeys  bool  // signers was called
 	err       error // an answer that could not be had
 }
 
 func (a *authenticator) methods() []ssh.AuthMethod {
 	a.asked = map[Question]bool{}
-	return []ssh.AuthMethod{
-		ssh.PublicKeysCallback(a.signers),
-		ssh.RetryableAuthMethod(ssh.KeyboardInteractive(a.interactive), passwordPrompts),
-		ssh.RetryableAuthMethod(ssh.PasswordCallback(a.password), passwordPrompts),
+	var list []ssh.AuthMethod
+	if !a.endpoint.noKeys {
+		list = append(list, ssh.PublicKeysCallback(a.signers))
 	}
+	if !a.endpoint.noInteractive {
+		list = append(list, ssh.RetryableAuthMethod(ssh.KeyboardInteractive(a.interactive), passwordPrompts))
+	}
+	if !a.endpoint.noPassword {
+		list = append(list, ssh.RetryableAuthMethod(ssh.PasswordCallback(a.password), passwordPrompts))
+	}
+	return list
 }
 
 func (a *authenticator) close() {
@@ -47,7 +54,10 @@ func (a *authenticator) close() {
 	}
 }
 
-func (a *authenticator) started() bool { return len(a.tried) > 0 || len(a.skipped) > 0 }
+// began says whether the server got as far as asking who we are.
+func (a *authenticator) began(err error) bool {
+	return a.asksKeys || len(a.tried) > 0 || len(a.skipped) > 0 || strings.Contains(err.Error(), "unable to authenticate")
+}
 
 // refused is the error when the server accepted nothing.
 func (a *authenticator) refused(err error) error {
@@ -81,6 +91,7 @@ func orNothing(list []string) string {
 // signers gives the keys in OpenSSH's order: those of the agent that the
 // configuration names, the agent's others unless IdentitiesOnly, then files.
 func (a *authenticator) signers() ([]ssh.Signer, error) {
+	a.asksKeys = true
 	var files []ssh.Signer
 	for _, f := range a.endpoint.identities {
 		s, err := a.fileSigner(f)

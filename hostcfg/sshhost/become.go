@@ -170,7 +170,7 @@ func (s *shell) givePassword(ctx context.Context, password func(context.Context)
 
 // sudoSaid is what sudo printed, without our marker.
 func (s *shell) sudoSaid(from *stream) string {
-	return strings.TrimSpace(strings.ReplaceAll(from.tail(maxQuotedTail), s.marker+" prompt", ""))
+	return strings.TrimSpace(strings.NewReplacer(s.marker+" prompt", "", s.marker+" out", "").Replace(from.tail(maxQuotedTail)))
 }
 
 func refusalAfterPassword(said string, asked int) error {
@@ -206,7 +206,7 @@ func (s *shell) sudoState(ctx context.Context, from *stream, asked int) (sudoSta
 		switch {
 		case strings.Contains(string(out), "\n"+s.marker+" at hello"):
 			return sudoIn, nil
-		case strings.Contains(string(out), "\n"+s.marker+" out"):
+		case strings.Contains(string(text), "\n"+s.marker+" out"):
 			return sudoOut, nil
 		case prompts > asked:
 			return sudoAsks, nil

@@ -51,8 +51,8 @@ const ask = `echo;echo $M at ask $r;echo >&2;echo $M up >&2;IFS= read -r l&&eval
 // The line that answers ask. sudo -S takes one line, byte by byte, from the
 // same input that the loop goes on with; -k makes sure that it does.
 const (
-	withPassword      = `LC_ALL=C sudo -S -k -p "$M prompt" sh -c "$S" "$L";echo;echo $M out`
-	withPasswordPiped = `cat|LC_ALL=C sudo -S -k -p "$M prompt" sh -c "$S" "$L" 2>&1|cat;echo;echo $M out`
+	withPassword      = `LC_ALL=C sudo -S -k -p "$M prompt" sh -c "$S" "$L";echo >&2;echo $M out >&2`
+	withPasswordPiped = `cat|LC_ALL=C sudo -S -k -p "$M prompt" sh -c "$S" "$L" 2>&1|cat;echo >&2;echo $M out >&2`
 )
 
 // Functions that the loop is sent before the first request. $1 is the number
@@ -93,9 +93,17 @@ func newMarker() string {
 
 // bootstrapCommand gives the command for the login shell.
 func bootstrapCommand(text, marker string) string {
-	text = strings.ReplaceAll(text, "@S", doubleQuote(start))
-	text = strings.ReplaceAll(text, "@L", doubleQuote(loop))
-	return "sh -c '" + strings.ReplaceAll(text, "@M", marker) + "'"
+	text = fill(text, "S", doubleQuote(start), "L", doubleQuote(loop))
+	return "sh -c '" + fill(text, "M", marker) + "'"
+}
+
+// fill puts values in the place of @NAME in a script. The values are taken as
+// they are: what is not meant as shell has to be quoted.
+func fill(script string, namesAndValues ...string) string {
+	for i := 0; i < len(namesAndValues); i += 2 {
+		namesAndValues[i] = "@" + namesAndValues[i]
+	}
+	return strings.NewReplacer(namesAndValues...).Replace(script)
 }
 
 // doubleQuote quotes text without backslashes for sh.

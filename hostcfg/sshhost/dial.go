@@ -24,8 +24,8 @@ type dialer struct {
 }
 
 // newDialer reads configuration and key files; it opens no connection.
-func newDialer(t Target, o Options) (*dialer, error) {
-	route, err := resolve(t, &o)
+func newDialer(ctx context.Context, t Target, o Options) (*dialer, error) {
+	route, err := resolve(ctx, t, &o)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +138,7 @@ func (d *dialer) handshakeError(ctx context.Context, e *endpoint, auth *authenti
 		return auth.err
 	case ctx.Err() != nil:
 		return unreachable(e, context.Cause(ctx))
-	case auth.started():
+	case auth.began(err):
 		return auth.refused(err)
 	}
 	return unreachable(e, fmt.Errorf("handshake: %w", err))

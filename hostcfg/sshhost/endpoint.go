@@ -30,8 +30,12 @@ type endpoint struct {
 	strict           strictness
 
 	identities     []identity
+	certificates   []string
 	identitiesOnly bool
 	agentSocket    string
+	noKeys         bool
+	noPassword     bool
+	noInteractive  bool
 
 	proxyCommand string
 	timeout      time.Duration

@@ -27,7 +27,7 @@ var _ hostcfg.Host = (*Host)(nil)
 // first script. Errors carry exit codes: unreachable, authentication,
 // declined (see internal/hint).
 func Dial(ctx context.Context, t Target, o Options) (*Host, error) {
-	d, err := newDialer(t, o.withDefaults())
+	d, err := newDialer(ctx, t, o.withDefaults())
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func (h *Host) script(ctx context.Context, script string, stdin io.Reader, timeo
 	if h.shell == nil {
 		s, err := becomeRoot(ctx, h.link.client, h.dialer.sudoPassword)
 		if err != nil {
-			return output{}, h.explain(fmt.Errorf("%s: become root: %w", h.Name(), err))
+			return output{}, h.explain(h.link, fmt.Errorf("%s: become root: %w", h.Name(), err))
 		}
 		h.shell = s
 	}
@@ -114,7 +114,7 @@ func (h *Host) script(ctx context.Context, script string, stdin io.Reader, timeo
 		if said != "" {
 			err = fmt.Errorf("%w; its last output: %s", err, said)
 		}
-		return output{}, h.explain(fmt.Errorf("%s: run a script: %w", h.Name(), err))
+		return output{}, h.explain(h.link, fmt.Errorf("%s: run a script: %w", h.Name(), err))
 	}
 	return out, nil
 }
@@ -130,11 +130,11 @@ func (e *deadlineError) Error() string {
 func (e *deadlineError) Unwrap() error { return context.DeadlineExceeded }
 
 // explain says of an end of stream that the connection was lost, and why.
-func (h *Host) explain(err error) error {
+func (h *Host) explain(l *link, err error) error {
 	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return err
 	}
-	if why := h.link.lost(lostGrace); why != nil {
+	if why := l.lost(lostGrace); why != nil {
 		return &hint.Error{
 			Err:  fmt.Errorf("%w: connection lost: %w", err, why),
 			Hint: "check that the host is up, then run again: what was done stays done",

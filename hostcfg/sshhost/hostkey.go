@@ -58,12 +58,14 @@ func (k *hostKeys) algorithms() []string {
 }
 
 // check is the ssh.HostKeyCallback.
-func (k *hostKeys) check(_ string, remote net.Addr, key ssh.PublicKey) error {
-	k.err = k.decide(remote, key)
+func (k *hostKeys) check(_ string, _ net.Addr, key ssh.PublicKey) error {
+	if k.err = k.decide(key); k.err != nil {
+		k.err = &refusedKey{k.err}
+	}
 	return k.err
 }
 
-func (k *hostKeys) decide(remote net.Addr, key ssh.PublicKey) error {
+func (k *hostKeys) decide(key ssh.PublicKey) error {
 	e := k.endpoint
 	address := e.keyAddress()
 	err := error(&xknownhosts.KeyError{})
@@ -88,6 +90,15 @@ func (k *hostKeys) decide(remote net.Addr, key ssh.PublicKey) error {
 	}
 	return hint.WithCode(fmt.Errorf("%s: host key: %w", e.name(), err), hint.CodeAuth)
 }
+
+// errHostKey matches every error about a host key that was refused.
+var errHostKey = errors.New("host key refused")
+
+type refusedKey struct{ err error }
+
+func (e *refusedKey) Error() string        { return e.err.Error() }
+func (e *refusedKey) Unwrap() error        { return e.err }
+func (e *refusedKey) Is(target error) bool { return target == errHostKey }
 
 var noAddress = &net.TCPAddr{IP: net.IPv4zero}
 

@@ -22,7 +22,7 @@ const maxKeyFile = 1 << 20
 
 // fileSigner reads a key file. An encrypted key asks for its passphrase only
 // when the server has said that it would accept the key. A certificate beside
-// the key (PATH-cert.pub) is offered before the bare key.
+// the key is offered before the bare key.
 func (a *authenticator) fileSigner(id identity) ([]ssh.Signer, error) {
 	text, err := os.ReadFile(id.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -39,7 +39,7 @@ func (a *authenticator) fileSigner(id identity) ([]ssh.Signer, error) {
 	if errors.As(err, &locked) {
 		pub := locked.PublicKey
 		if pub == nil { // the old PEM format does not show it
-			if pub, err = publicHalf(id.path); err != nil {
+			if pub, err = readPublic(id.path + ".pub"); err != nil {
 				return nil, fmt.Errorf("encrypted, and its public half cannot be read: %w", err)
 			}
 		}
@@ -47,18 +47,29 @@ func (a *authenticator) fileSigner(id identity) ([]ssh.Signer, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	if cert, err := publicHalf(id.path + "-cert"); err == nil {
-		if c, ok := cert.(*ssh.Certificate); ok {
-			if certSigner, err := ssh.NewCertSigner(c, signer); err == nil {
-				return []ssh.Signer{certSigner, signer}, nil
+	return append(a.certified(signer, id.path+"-cert.pub"), signer), nil
+}
+
+// certified gives the signer once more for each certificate of its key: in
+// the file beside it, and those that the configuration names.
+func (a *authenticator) certified(signer ssh.Signer, beside string) []ssh.Signer {
+	var list []ssh.Signer
+	for _, path := range append([]string{beside}, a.endpoint.certificates...) {
+		pub, err := readPublic(path)
+		if err != nil {
+			continue // most keys have none
+		}
+		if c, ok := pub.(*ssh.Certificate); ok {
+			if s, err := ssh.NewCertSigner(c, signer); err == nil {
+				list = append(list, s)
 			}
 		}
 	}
-	return []ssh.Signer{signer}, nil
+	return list
 }
 
-func publicHalf(path string) (ssh.PublicKey, error) {
-	text, err := os.ReadFile(path + ".pub")
+func readPublic(path string) (ssh.PublicKey, error) {
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}

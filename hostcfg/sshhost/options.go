@@ -9,15 +9,17 @@ import (
 
 // Options says how to connect. The zero value of each field is its default.
 type Options struct {
-	// ConfigFiles are SSH configuration files in order of precedence,
-	// usually ~/.ssh/config and /etc/ssh/ssh_config. A missing file is an
-	// empty one; none at all means no configuration.
-	ConfigFiles []string
-	// KnownHosts are known_hosts files; new keys go to the first. It
-	// overrides UserKnownHostsFile. Empty means what the configuration says,
-	// or ~/.ssh/known_hosts.
+	// ConfigFiles are a person's SSH configuration files, usually
+	// ~/.ssh/config, and SystemConfig the machine's, /etc/ssh/ssh_config. A
+	// missing file is an empty one; none at all means no configuration.
+	ConfigFiles  []string
+	SystemConfig string
+	// KnownHosts are known_hosts files; new keys go to the first. They take
+	// the place of UserKnownHostsFile, for jump hosts as well. Empty means what
+	// the configuration says, or ~/.ssh/known_hosts.
 	KnownHosts []string
-	// IdentityFiles are private keys to try before those of the configuration.
+	// IdentityFiles are private keys to try on the target (not on jump hosts)
+	// before those of the configuration.
 	IdentityFiles []string
 	// AgentSocket is the path of ssh-agent's socket (SSH_AUTH_SOCK, read by
 	// the caller); empty means no agent.
@@ -26,6 +28,10 @@ type Options struct {
 	Home string
 	// LocalUser is who runs this program: the login name where none is given.
 	LocalUser string
+	// LocalUID, LocalHostname and LookupEnv (like os.LookupEnv) are what
+	// tokens and ${VARIABLES} of the configuration stand for. Optional.
+	LocalUID, LocalHostname string
+	LookupEnv               func(string) (string, bool)
 
 	// Asker answers questions; nil means that a question is an error.
 	Asker Asker

@@ -82,6 +82,25 @@ func (s *stream) line(ctx context.Context, prefix string) (before []byte, rest s
 	}
 }
 
+// Read takes what there is, for a caller that wants plain bytes.
+func (s *stream) Read(p []byte) (int, error) {
+	for {
+		s.mu.Lock()
+		if len(s.buf) > 0 {
+			n := copy(p, s.buf)
+			s.buf = s.buf[n:]
+			s.mu.Unlock()
+			return n, nil
+		}
+		err, changed := s.err, s.changed
+		s.mu.Unlock()
+		if err != nil {
+			return 0, err
+		}
+		<-changed
+	}
+}
+
 // wait waits for a line that begins with prefix and leaves it where it is.
 func (s *stream) wait(ctx context.Context, prefix string) error {
 	for {

@@ -1,9 +1,6 @@
 package sshhost
 
-import (
-	"crypto/rand"
-	"strings"
-)
+import "crypto/rand"
 
 // asUser gives a root script that runs a script as another user, with the
 // environment of a login: home directory, and the paths of the user's runtime
@@ -11,7 +8,7 @@ import (
 // so that it is on no command line and its input stays free.
 func asUser(user, script string) string {
 	end := "end-" + rand.Text()
-	return strings.NewReplacer("@USER", quote(user), "@END", end, "@SCRIPT", script).Replace(asUserScript)
+	return fill(asUserScript, "USER", quote(user), "END", end, "SCRIPT", script)
 }
 
 const asUserScript = `u=@USER
