@@ -1,5 +1,5 @@
 // Package allinone is the whole control plane in one process, with its state in
-// one directory: certificates, Kubernetes API, and what runs on them. It owns the
+// one directory: certificates, Kubernetes API, NATS, operator, HTTPS API. It owns the
 // order in which parts start and stop and what happens when one fails; what the
 // parts do is in their packages.
 package allinone
@@ -8,13 +8,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/nationtech/fleetctl/internal/broker"
+	"github.com/nationtech/fleetctl/internal/broker/presence"
 	"github.com/nationtech/fleetctl/internal/hint"
 	"github.com/nationtech/fleetctl/internal/pki"
 	"github.com/nationtech/fleetctl/internal/secretfile"
+	"github.com/nationtech/fleetctl/internal/serverapi/registry"
+	"github.com/nationtech/fleetctl/internal/signing"
+	"github.com/nationtech/fleetctl/operator"
 	"github.com/nationtech/fleetctl/server/internal/lockfile"
 	"github.com/nationtech/fleetctl/server/internal/ports"
 	"github.com/nationtech/fleetctl/server/internal/supervise"
@@ -24,15 +28,23 @@ import (
 // quotedLines is how much of the log the error of a failed start carries.
 const quotedLines = 12
 
-// server is a control plane while it starts and runs.
+// server is a control plane while it starts and runs. Each field is set by one
+// step of startAll, for the steps after it.
 type server struct {
 	Config
 	names
 	*supervise.Supervisor
 
-	ports *ports.Book
-	ca    *pki.CA
-	kube  *kubeapi.Server
+	ports    *ports.Book
+	ca       *pki.CA
+	certs    []*pki.ServerCert
+	kube     *kubeapi.Server
+	broker   *broker.Broker
+	registry *registry.Registry
+	fleetKey []byte
+	signer   *signing.Signer
+	presence *presence.Tracker
+	operator *operator.Operator
 
 	endpoints Endpoints
 }
@@ -85,8 +97,15 @@ func (s *server) startAll(ctx context.Context) error {
 		run  func(context.Context) (supervise.Part, error)
 	}{
 		{"names and ports", s.openNames},
-		{"certificate authority", s.openCA},
+		{"keys and certificates", s.openKeys},
 		{"Kubernetes API", s.startKube},
+		{"NATS", s.startBroker},
+		{"auth callout", s.startCallout},
+		{"presence", s.startPresence},
+		{"custom resources", s.installCRDs},
+		{"operator", s.startOperator},
+		{"HTTPS API", s.startAPI},
+		{"certificate renewal", s.keepCerts},
 	}
 	starting, cancel := context.WithTimeoutCause(ctx, s.StartTimeout,
 		fmt.Errorf("not up within %s", s.StartTimeout))
@@ -110,52 +129,4 @@ func (s *server) explain(ctx, starting context.Context, err error) error {
 	}
 	return hint.Wrap(fmt.Errorf("%w\nlast log lines:\n  %s", err, strings.Join(s.Log.Last(quotedLines), "\n  ")),
 		fmt.Sprintf("see %s, or allow more time with --start-timeout", s.Log.Path()))
-}
-
-func (s *server) openNames(context.Context) (_ supervise.Part, err error) {
-	if s.names, err = s.Config.names(); err != nil {
-		return nil, err
-	}
-	s.ports, err = ports.Open(s.DataDir, s.ListenAddress)
-	return nil, err
-}
-
-func (s *server) openCA(context.Context) (_ supervise.Part, err error) {
-	s.ca, err = pki.Open(filepath.Join(s.DataDir, "pki"))
-	if err != nil {
-		return nil, err
-	}
-	s.endpoints = Endpoints{
-		SchemaVersion: endpointsSchema,
-		CAFile:        s.ca.Path(),
-		LogFile:       s.Log.Path(),
-		PID:           os.Getpid(),
-	}
-	return nil, nil
-}
-
-func (s *server) startKube(ctx context.Context) (supervise.Part, error) {
-	cert, err := s.ca.ServerCert("kubernetes", s.hosts)
-	if err != nil {
-		return nil, err
-	}
-	listener, err := s.ports.Listen(s.kubeRequest())
-	if err != nil {
-		return nil, err
-	}
-	s.kube, err = kubeapi.Start(ctx, kubeapi.Config{
-		DataDir:  filepath.Join(s.DataDir, "kube"),
-		Listener: listener,
-		URL:      endpointURL("https", s.local, portOf(listener)),
-		CertFile: cert.CertFile,
-		KeyFile:  cert.KeyFile,
-		CAPEM:    s.ca.PEM(),
-		Log:      s.Log.Logger,
-	})
-	if err != nil {
-		return nil, err
-	}
-	s.endpoints.Kubeconfig = s.kube.KubeconfigPath()
-	s.endpoints.KubernetesURL = endpointURL("https", s.public, portOf(listener))
-	return s.kube, nil
 }

@@ -3,7 +3,6 @@ package allinone
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -24,6 +23,7 @@ type Config struct {
 	NATSPort      int
 	APIPort       int
 	StartTimeout  time.Duration
+	Version       string // of this program
 	Log           *logging.Log
 }
 
@@ -95,11 +95,11 @@ func validHost(host string) bool {
 	return true
 }
 
-// names says how this server is called. Hosts is for certificates, public is
-// where devices and laptops find it, local is where programs on this machine do.
+// names says how this server is called.
 type names struct {
-	hosts         []string
-	public, local string
+	hosts  []string // in certificates
+	public []string // where devices and laptops find it; never empty
+	local  string   // where programs on this machine do
 }
 
 func (c *Config) names() (names, error) {
@@ -108,23 +108,17 @@ func (c *Config) names() (names, error) {
 		return names{}, fmt.Errorf("find our host name: %w", err)
 	}
 	listen := netip.MustParseAddr(c.ListenAddress)
-	n := names{hosts: []string{"localhost", "127.0.0.1", "::1"}, public: listen.String(), local: listen.String()}
+	n := names{hosts: []string{"localhost", "127.0.0.1", "::1"}, public: []string{listen.String()}, local: listen.String()}
 	if listen.IsUnspecified() {
-		n.public, n.local = hostname, "127.0.0.1"
+		n.public, n.local = []string{hostname}, "127.0.0.1"
 	}
 	if len(c.Advertise) > 0 {
-		n.public = c.Advertise[0]
+		n.public = c.Advertise
 	}
-	for _, host := range slices.Concat(c.Advertise, []string{n.public, n.local, hostname}) {
+	for _, host := range slices.Concat(n.public, []string{n.local, hostname}) {
 		if validHost(host) && !slices.Contains(n.hosts, host) {
 			n.hosts = append(n.hosts, host)
 		}
 	}
 	return n, nil
 }
-
-func endpointURL(scheme, host string, port int) string {
-	return scheme + "://" + net.JoinHostPort(host, fmt.Sprint(port))
-}
-
-func portOf(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/nationtech/fleetctl/internal/secretfile"
 )
@@ -28,6 +30,11 @@ type Endpoints struct {
 	AdminTokenFile string `json:"adminTokenFile"`
 	LogFile        string `json:"logFile"`
 	PID            int    `json:"pid"`
+}
+
+// endpointURL puts a URL together; IPv6 addresses get their brackets.
+func endpointURL(scheme, host string, port int) string {
+	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(port))
 }
 
 func endpointsPath(dir string) string { return filepath.Join(dir, "endpoints.json") }

@@ -28,8 +28,8 @@ type allOptions struct {
 	stderr  io.Writer
 }
 
-func newAllCmd() *cobra.Command {
-	var opts allOptions
+func newAllCmd(version string) *cobra.Command {
+	opts := allOptions{Config: allinone.Config{Version: version}}
 	cmd := &cobra.Command{
 		Use:   "all",
 		Short: "Run the whole control plane in this process",

@@ -131,3 +131,23 @@ func (l *loop) Stop(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 }
+
+// Held is a part that only has to be stopped: it lives inside this process and
+// can not end by itself.
+func Held(stop func(context.Context) error) Part {
+	return &held{stop: stop, done: make(chan struct{})}
+}
+
+type held struct {
+	stop func(context.Context) error
+	done chan struct{}
+}
+
+func (h *held) Done() <-chan struct{} { return h.done }
+
+func (h *held) Err() error { return nil }
+
+func (h *held) Stop(ctx context.Context) error {
+	defer close(h.done)
+	return h.stop(ctx)
+}

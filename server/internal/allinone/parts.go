@@ -1,0 +1,279 @@
+package allinone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+
+	"github.com/nationtech/fleetctl/internal/broker"
+	"github.com/nationtech/fleetctl/internal/broker/kv"
+	"github.com/nationtech/fleetctl/internal/broker/presence"
+	"github.com/nationtech/fleetctl/internal/callout"
+	"github.com/nationtech/fleetctl/internal/commands"
+	"github.com/nationtech/fleetctl/internal/pki"
+	"github.com/nationtech/fleetctl/internal/serverapi"
+	"github.com/nationtech/fleetctl/internal/serverapi/registry"
+	"github.com/nationtech/fleetctl/internal/signing"
+	"github.com/nationtech/fleetctl/operator"
+	"github.com/nationtech/fleetctl/operator/crd"
+	"github.com/nationtech/fleetctl/server/internal/ports"
+	"github.com/nationtech/fleetctl/server/internal/supervise"
+	"github.com/nationtech/fleetctl/server/kubeapi"
+)
+
+func (s *server) openNames(context.Context) (_ supervise.Part, err error) {
+	if s.names, err = s.Config.names(); err != nil {
+		return nil, err
+	}
+	s.ports, err = ports.Open(s.DataDir, s.ListenAddress)
+	return nil, err
+}
+
+func (s *server) openKeys(context.Context) (_ supervise.Part, err error) {
+	if s.ca, err = pki.Open(s.path("pki")); err != nil {
+		return nil, err
+	}
+	if s.signer, err = signing.Open(s.path("signing")); err != nil {
+		return nil, err
+	}
+	if s.fleetKey, err = callout.LoadFleetKey(s.path("pki", "fleet.key")); err != nil {
+		return nil, err
+	}
+	if s.registry, err = registry.Open(s.path("registry")); err != nil {
+		return nil, err
+	}
+	s.endpoints = Endpoints{
+		SchemaVersion: endpointsSchema,
+		CAFile:        s.ca.Path(),
+		LogFile:       s.Log.Path(),
+		PID:           os.Getpid(),
+	}
+	return nil, nil
+}
+
+func (s *server) startKube(ctx context.Context) (supervise.Part, error) {
+	cert, err := s.serverCert("kubernetes")
+	if err != nil {
+		return nil, err
+	}
+	listener, err := s.ports.Listen(s.kubeRequest())
+	if err != nil {
+		return nil, err
+	}
+	port := portOf(listener)
+	s.kube, err = kubeapi.Start(ctx, kubeapi.Config{
+		DataDir:  s.path("kube"),
+		Listener: listener,
+		URL:      endpointURL("https", s.local, port),
+		CertFile: cert.CertFile,
+		KeyFile:  cert.KeyFile,
+		CAPEM:    s.ca.PEM(),
+		Log:      s.Log.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.endpoints.Kubeconfig = s.kube.KubeconfigPath()
+	s.endpoints.KubernetesURL = endpointURL("https", s.public[0], port)
+	return s.kube, nil
+}
+
+func (s *server) startBroker(ctx context.Context) (supervise.Part, error) {
+	cert, err := s.serverCert("nats")
+	if err != nil {
+		return nil, err
+	}
+	port, err := s.ports.Reserve(s.natsRequest())
+	if err != nil {
+		return nil, err
+	}
+	s.broker, err = broker.Start(ctx, broker.Config{
+		DataDir: s.path("nats"),
+		Listen:  net.JoinHostPort(s.ListenAddress, strconv.Itoa(port)),
+		TLS:     cert.TLSConfig(),
+		Log:     s.Log.With("component", "nats"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.endpoints.NATSURL = endpointURL("tls", s.public[0], port)
+	return supervise.Held(func(context.Context) error {
+		s.broker.Close()
+		return nil
+	}), nil
+}
+
+func (s *server) startCallout(context.Context) (supervise.Part, error) {
+	conn, err := s.broker.ConnectCallout()
+	if err != nil {
+		return nil, err
+	}
+	issuer, xkey := s.broker.CalloutKeys()
+	return lasting(func(ctx context.Context) error {
+		_, err := callout.Start(ctx, callout.Config{
+			Conn:     conn,
+			Issuer:   issuer,
+			XKey:     xkey,
+			FleetKey: s.fleetKey,
+			Denied:   s.registry.Denied,
+			Log:      s.Log.With("component", "callout"),
+		})
+		return err
+	})
+}
+
+func (s *server) startPresence(context.Context) (supervise.Part, error) {
+	conn, err := s.broker.ConnectPresence()
+	if err != nil {
+		return nil, err
+	}
+	return lasting(func(ctx context.Context) error {
+		log := s.Log.With("component", "presence")
+		s.presence, err = presence.Start(ctx, conn, log, presence.Options{Denied: s.registry.Denied})
+		return err
+	})
+}
+
+func (s *server) installCRDs(ctx context.Context) (supervise.Part, error) {
+	return nil, crd.Install(ctx, s.kube.RESTConfig())
+}
+
+func (s *server) startOperator(ctx context.Context) (supervise.Part, error) {
+	conn, err := s.broker.ConnectOperator()
+	if err != nil {
+		return nil, err
+	}
+	store, err := kv.Open(conn)
+	if err != nil {
+		return nil, err
+	}
+	key, err := signingKey(s.path("signing", "signing.key"))
+	if err != nil {
+		return nil, err
+	}
+	s.operator, err = operator.New(s.kube.RESTConfig(), operator.Options{
+		Store:  store,
+		Signer: key,
+		Log:    s.Log.With("component", "operator"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	running := supervise.Loop(s.operator.Run)
+	select {
+	case <-s.operator.Ready():
+		return running, nil
+	case <-running.Done():
+		return nil, running.Err()
+	case <-ctx.Done():
+		return nil, errors.Join(fmt.Errorf("its picture of the fleet is not complete: %w", context.Cause(ctx)), running.Stop(context.WithoutCancel(ctx)))
+	}
+}
+
+func (s *server) startAPI(context.Context) (supervise.Part, error) {
+	tokenFile := s.path("admin-token")
+	auth, err := serverapi.LoadAdminToken(tokenFile)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := s.broker.ConnectAPI()
+	if err != nil {
+		return nil, err
+	}
+	reports, err := kv.Open(conn)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := s.serverCert("api")
+	if err != nil {
+		return nil, err
+	}
+	listener, err := s.ports.Listen(s.apiRequest())
+	if err != nil {
+		return nil, err
+	}
+	api := serverapi.Start(serverapi.Config{
+		Listener:    listener,
+		TLS:         cert.TLSConfig(),
+		Auth:        auth,
+		Registry:    s.registry,
+		Reports:     reports,
+		Presence:    s.presence,
+		Commands:    commands.NewSender(conn, s.signer),
+		Ready:       s.ready,
+		NATSURLs:    s.natsURLs(),
+		CAPEM:       s.ca.PEM(),
+		SigningKeys: s.signer.Pinned(),
+		PSK:         func(device string) string { return callout.PSK(s.fleetKey, device) },
+		Version:     s.Version,
+		Log:         s.Log.With("component", "api"),
+	})
+	s.endpoints.APIURL = endpointURL("https", s.public[0], portOf(listener))
+	s.endpoints.AdminTokenFile = tokenFile
+	return supervise.Held(api.Shutdown), nil
+}
+
+// keepCerts renews the certificates of all listeners.
+func (s *server) keepCerts(context.Context) (supervise.Part, error) {
+	return supervise.Loop(func(ctx context.Context) error {
+		var wg sync.WaitGroup
+		for _, cert := range s.certs {
+			wg.Go(func() { cert.Keep(ctx, s.Log.With("component", "pki")) })
+		}
+		wg.Wait()
+		return ctx.Err()
+	}), nil
+}
+
+// ready is for those who watch us over HTTPS.
+func (s *server) ready(context.Context) error {
+	select {
+	case <-s.kube.Done():
+		return errors.New("Kubernetes API has ended")
+	default:
+	}
+	if !s.broker.Ready() {
+		return errors.New("NATS is not ready")
+	}
+	return nil
+}
+
+func (s *server) serverCert(name string) (*pki.ServerCert, error) {
+	cert, err := s.ca.ServerCert(name, s.hosts)
+	if err == nil {
+		s.certs = append(s.certs, cert)
+	}
+	return cert, err
+}
+
+func (s *server) natsURLs() []string {
+	var urls []string
+	for _, host := range s.public {
+		urls = append(urls, endpointURL("tls", host, s.broker.Port()))
+	}
+	return urls
+}
+
+func (s *server) path(elem ...string) string {
+	return filepath.Join(append([]string{s.DataDir}, elem...)...)
+}
+
+func portOf(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }
+
+// lasting makes a part of what runs until the context it was started with ends.
+func lasting(start func(context.Context) error) (supervise.Part, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	if err := start(ctx); err != nil {
+		cancel()
+		return nil, err
+	}
+	return supervise.Held(func(context.Context) error {
+		cancel()
+		return nil
+	}), nil
+}
