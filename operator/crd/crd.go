@@ -19,7 +19,7 @@ import (
 )
 
 //go:generate go tool controller-gen crd:maxDescLen=400 paths=../api/v1alpha1 output:crd:dir=.
-//go:generate go run ./gen
+//go:generate go run ./gen .
 
 //go:embed *.yaml
 var manifests embed.FS

@@ -6,22 +6,28 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"sigs.k8s.io/yaml"
 )
 
+// file is the CRD to finish, in the directory that is the only argument.
 const file = "fleet.nationtech.io_deployments.yaml"
 
 func main() {
-	if err := run(); err != nil {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: gen DIRECTORY")
+		os.Exit(2)
+	}
+	if err := run(filepath.Join(os.Args[1], file)); err != nil {
 		fmt.Fprintln(os.Stderr, "finish CRD:", err)
 		os.Exit(1)
 	}
 }
 
-func run() error {
-	data, err := os.ReadFile(file)
+func run(path string) error {
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
@@ -42,7 +48,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(file, append([]byte("---\n"), out...), 0o644)
+	return os.WriteFile(path, append([]byte("---\n"), out...), 0o644)
 }
 
 // onlyServices holds for another type, or for data with at most one field. A

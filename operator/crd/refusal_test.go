@@ -1,0 +1,178 @@
+//go:build apiserver
+
+package crd_test
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/dynamic"
+	"sigs.k8s.io/yaml"
+
+	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
+	"github.com/nationtech/fleetctl/operator/crd"
+	"github.com/nationtech/fleetctl/operator/operatortest"
+)
+
+func TestMain(m *testing.M) { os.Exit(operatortest.Main(m)) }
+
+const good = `
+apiVersion: fleet.nationtech.io/v1alpha1
+kind: Deployment
+metadata: {name: NAME, namespace: default}
+spec:
+  targetSelector: SELECTOR
+  score: SCORE
+`
+
+const (
+	goodSelector = `{matchLabels: {site: lyon}}`
+	goodService  = `name: web, image: "registry.example.com:5000/a/b:1.2@sha256:0123456789abcdef"`
+)
+
+func deployment(name, selector, score string) string {
+	return strings.NewReplacer("NAME", name, "SELECTOR", selector, "SCORE", score).Replace(good)
+}
+
+func service(fields string) string {
+	return deployment("hello", goodSelector, `{type: PodmanV0, data: {services: [{`+fields+`}]}}`)
+}
+
+func score(s string) string { return deployment("hello", goodSelector, s) }
+
+func selector(s string) string {
+	return deployment("hello", s, `{type: PodmanV0, data: {services: [{`+goodService+`}]}}`)
+}
+
+func create(t *testing.T, text string) (*unstructured.Unstructured, error) {
+	t.Helper()
+	client, err := dynamic.NewForConfig(operatortest.Config(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal([]byte(text), &u.Object); err != nil {
+		t.Fatalf("the test's own YAML: %v\n%s", err, text)
+	}
+	kind := strings.ToLower(u.GetKind()) + "s"
+	resource := client.Resource(v1alpha1.GroupVersion.WithResource(kind)).Namespace(u.GetNamespace())
+	return resource.Create(t.Context(), u, metav1.CreateOptions{
+		DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict,
+	})
+}
+
+func TestRefusals(t *testing.T) {
+	install(t)
+	long := strings.Repeat("a", 64)
+	for _, tc := range []struct{ name, yaml, says string }{
+		{"score type with a dash", score(`{type: Podman-V0, data: {}}`), "type must be letters, digits and _"},
+		{"score type with a leading digit", score(`{type: 0Podman, data: {}}`), "type must be letters, digits and _"},
+		{"empty score type", score(`{type: "", data: {}}`), "type must be letters, digits and _"},
+		{"no score type", score(`{data: {}}`), "spec.score.type: Required"},
+		{"score type is a number", score(`{type: 5, data: {}}`), "must be of type string"},
+		{"no data", score(`{type: PodmanV0}`), "spec.score.data: Required"},
+		{"data is a list", score(`{type: Other, data: []}`), "must be of type object"},
+		{"no services", score(`{type: PodmanV0, data: {}}`), "PodmanV0 needs at least one service"},
+		{"empty services", score(`{type: PodmanV0, data: {services: []}}`), "should have at least 1 items"},
+		{"services is an object", score(`{type: PodmanV0, data: {services: web}}`), "must be of type array"},
+		{"another field in the data", score(`{type: PodmanV0, data: {services: [{` + goodService + `}], bogus: 1}}`), `"spec.score" must validate at least one schema`},
+		{"service without name", service(`image: nginx`), "name: Required"},
+		{"service without image", service(`name: web`), "image: Required"},
+		{"service with an unknown field", service(goodService + `, imgae: x`), `unknown field "spec.score.data.services[0].imgae"`},
+		{"service name in upper case", service(`name: Web, image: nginx`), "name must be one RFC 1123 label"},
+		{"service name with a dot", service(`name: a.b, image: nginx`), "name must be one RFC 1123 label"},
+		{"service name of 64", service(`name: ` + long + `, image: nginx`), "Too long: may not be more than 63"},
+		{"two services of one name", score(`{type: PodmanV0, data: {services: [{` + goodService + `}, {` + goodService + `}]}}`), "Duplicate value"},
+		{"image with a blank", service(`name: web, image: "nginx latest"`), "image must be an image reference"},
+		{"image with a scheme", service(`name: web, image: "https://x/"`), "image must be an image reference"},
+		{"image in upper case", service(`name: web, image: Nginx`), "image must be an image reference"},
+		{"image is a number", service(`name: web, image: 5`), "must be of type string"},
+		{"empty image", service(`name: web, image: ""`), "image must be an image reference"},
+		{"port without host", service(goodService + `, ports: ["80"]`), "port must be"},
+		{"port 0", service(goodService + `, ports: ["0:80"]`), "port must be"},
+		{"port 65536", service(goodService + `, ports: ["65536:80"]`), "port must be"},
+		{"port with sctp", service(goodService + `, ports: ["80:80/sctp"]`), "port must be"},
+		{"port is a number", service(goodService + `, ports: [8080]`), "must be of type string"},
+		{"port range", service(goodService + `, ports: ["80-90:80-90"]`), "port must be"},
+		{"a port twice", service(goodService + `, ports: ["80:80", "80:80"]`), "Duplicate value"},
+		{"env name with a dash", service(goodService + `, env: [{name: A-B, value: x}]`), "name must be letters, digits and _"},
+		{"env value is a number", service(goodService + `, env: [{name: A, value: 5}]`), "must be of type string"},
+		{"env value with NUL", service(goodService + `, env: [{name: A, value: "a\0b"}]`), "should match"},
+		{"env name twice", service(goodService + `, env: [{name: A, value: x}, {name: A, value: z}]`), "Duplicate value"},
+		{"restart policy of another tool", service(goodService + `, restartPolicy: Always`), `supported values: "no", "on-failure", "always", "unless-stopped"`},
+		{"restart policy no without quotes", service(goodService + `, restartPolicy: false`), "must be of type string"},
+		{"relative volume", service(goodService + `, volumes: [{hostPath: data, containerPath: /data}]`), "path must be absolute and clean"},
+		{"volume upwards", service(goodService + `, volumes: [{hostPath: /srv/../etc, containerPath: /data}]`), "path must be absolute and clean"},
+		{"volume with a colon", service(goodService + `, volumes: [{hostPath: /srv, containerPath: "/data:z"}]`), "path must be absolute and clean"},
+		{"volume with a trailing slash", service(goodService + `, volumes: [{hostPath: /srv/, containerPath: /data}]`), "path must be absolute and clean"},
+		{"readOnly is a string", service(goodService + `, volumes: [{hostPath: /srv, containerPath: /data, readOnly: "yes"}]`), "must be of type boolean"},
+		{"stop timeout without unit", service(goodService + `, stopTimeout: "90"`), "stopTimeout must be a duration"},
+		{"stop timeout of two days", service(goodService + `, stopTimeout: 48h`), "stopTimeout must be a duration"},
+		{"negative stop timeout", service(goodService + `, stopTimeout: -5s`), "stopTimeout must be a duration"},
+		{"empty selector", selector(`{}`), "targetSelector must not be empty"},
+		{"selector with empty parts", selector(`{matchLabels: {}, matchExpressions: []}`), "targetSelector must not be empty"},
+		{"no selector", strings.Replace(selector(`{}`), "targetSelector: {}", "", 1), "spec.targetSelector: Required"},
+		{"selector operator", selector(`{matchExpressions: [{key: site, operator: Equals, values: [a]}]}`), "Unsupported value"},
+		{"In without values", selector(`{matchExpressions: [{key: site, operator: In}]}`), "In and NotIn need values"},
+		{"Exists with values", selector(`{matchExpressions: [{key: site, operator: Exists, values: [a]}]}`), "Exists and DoesNotExist take none"},
+		{"label key with a blank", selector(`{matchLabels: {"a b": c}}`), "a label key must be"},
+		{"label value with a blank", selector(`{matchLabels: {a: "b c"}}`), "a label value must be"},
+		{"name with a dot", deployment("a.b", goodSelector, `{type: X, data: {}}`), "metadata.name must be one RFC 1123 label"},
+		{"name of 64", deployment(long, goodSelector, `{type: X, data: {}}`), "metadata.name must be one RFC 1123 label"},
+		{"unknown field in spec", strings.Replace(score(`{type: X, data: {}}`), "spec:", "spec:\n  replicas: 3", 1), `unknown field "spec.replicas"`},
+		{"device id with a dot", "apiVersion: fleet.nationtech.io/v1alpha1\nkind: Device\nmetadata: {name: a.b}\n", "metadata.name (the device id) must be one RFC 1123 label"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := create(t, tc.yaml)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			if !apierrors.IsInvalid(err) && !apierrors.IsBadRequest(err) || !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("refused with %q, which does not say %q", err, tc.says)
+			}
+			t.Log(err)
+		})
+	}
+}
+
+func TestAccepted(t *testing.T) {
+	install(t)
+	for _, tc := range []struct{ name, yaml string }{
+		{"the least", service(`name: web, image: nginx`)},
+		{"everything", service(goodService + `, ports: ["8080:80", "127.0.0.1:53:53/udp", "[::1]:1:65535/tcp"], env: [{name: _A1, value: ""}],` +
+			`volumes: [{hostPath: /, containerPath: /host, readOnly: true}], restartPolicy: "no", stopTimeout: 1m30s`)},
+		{"every device", selector(`{matchExpressions: [{key: device-id, operator: Exists}]}`)},
+		{"all operators", selector(`{matchExpressions: [{key: a.example.com/b, operator: In, values: [x, ""]}, {key: c, operator: NotIn, values: ["y"]}, {key: d, operator: DoesNotExist}]}`)},
+		{"a variant of the future", score(`{type: WasmV1, data: {modules: [{name: x, url: "https://example.com/x.wasm"}], limits: {fuel: 5}}}`)},
+		{"the longest name", deployment(strings.Repeat("a", 63), goodSelector, `{type: _x, data: {}}`)},
+		{"a device made by hand", "apiVersion: fleet.nationtech.io/v1alpha1\nkind: Device\nmetadata: {name: pi-9, labels: {site: lyon}}\n"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			u, err := create(t, tc.yaml)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tc.name == "a variant of the future" {
+				fuel, found, err := unstructured.NestedInt64(u.Object, "spec", "score", "data", "limits", "fuel")
+				if fuel != 5 || !found || err != nil {
+					t.Errorf("its data was not kept: %v", u.Object["spec"])
+				}
+			}
+		})
+	}
+}
+
+func install(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := crd.Install(ctx, operatortest.Config(t)); err != nil {
+		t.Fatal(err)
+	}
+}
