@@ -78,6 +78,17 @@ func Prepare(ctx context.Context, h hostcfg.Host, w Wish, e Enroller) (*Prepared
 	return &Prepared{Device: d, Plan: plan}, nil
 }
 
+// Restarts says whether the plan starts the agent anew, so that a heartbeat of
+// the one before proves nothing.
+func (p *Prepared) Restarts() bool {
+	for _, st := range p.Plan.Steps {
+		if st.Changed() && (st.ID == "unit:"+Unit || st.Kind == "reboot") {
+			return true
+		}
+	}
+	return false
+}
+
 // minMemory is what a device needs at the least: a Raspberry Pi Zero 2 has it.
 const minMemory = 400 << 20
 

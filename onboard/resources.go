@@ -12,6 +12,10 @@ var packages = []string{
 	"ca-certificates", "dbus-user-session", "podman", "crun", "uidmap", "slirp4netns", "fuse-overlayfs", "catatonit",
 }
 
+// VersionedBinary is where a version of the agent is installed, so that an
+// upgrade adds one and moves the link.
+func VersionedBinary(version string) string { return path.Join(LibDir, version, "fleet-agent") }
+
 // Resources are what the host has when it is the device, in order.
 func (d *Device) Resources() ([]hostcfg.Resource, error) {
 	if err := d.validate(); err != nil {
@@ -21,8 +25,7 @@ func (d *Device) Resources() ([]hostcfg.Resource, error) {
 	if err != nil {
 		return nil, err
 	}
-	versionDir := path.Join(LibDir, d.AgentVersion)
-	binary := hostcfg.File{Path: versionDir + "/fleet-agent", Source: d.AgentBinary, Mode: 0o755}
+	binary := hostcfg.File{Path: VersionedBinary(d.AgentVersion), Source: d.AgentBinary, Mode: 0o755}
 	link := hostcfg.Symlink{Path: Binary, Target: binary.Path}
 	files := []hostcfg.Resource{
 		hostcfg.File{Path: ConfigFile, Content: config, Group: User, Mode: 0o640},
@@ -52,7 +55,7 @@ func (d *Device) Resources() ([]hostcfg.Resource, error) {
 		hostcfg.Linger{User: User},
 		hostcfg.UserUnit{User: User, Name: podmanSocket, Enable: hostcfg.On, Run: hostcfg.On},
 		hostcfg.Directory{Path: LibDir},
-		hostcfg.Directory{Path: versionDir},
+		hostcfg.Directory{Path: path.Dir(binary.Path)},
 		binary,
 		link,
 		hostcfg.Directory{Path: ConfigDir, Group: User, Mode: 0o750},

@@ -1,0 +1,83 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/nationtech/fleetctl/internal/serverapi/api"
+	"github.com/nationtech/fleetctl/internal/serverapi/apiclient"
+	"github.com/nationtech/fleetctl/onboard"
+	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
+)
+
+// fleetServer is the control plane as onboarding sees it: fleet-server's API
+// for enrolment and heartbeats, Kubernetes' for the device's object.
+type fleetServer struct {
+	api  *apiclient.Client
+	kube client.Client
+}
+
+func newFleetServer(f *Factory) (*fleetServer, error) {
+	server, err := f.API()
+	if err != nil {
+		return nil, err
+	}
+	kube, err := kubeClient(f)
+	if err != nil {
+		return nil, err
+	}
+	return &fleetServer{api: server, kube: kube}, nil
+}
+
+// Enrol implements onboard.Enroller.
+func (s *fleetServer) Enrol(ctx context.Context, device, machine string) (onboard.Enrolment, error) {
+	e, err := s.api.Enrol(ctx, device, api.EnrolmentRequest{MachineID: machine})
+	if err != nil {
+		return onboard.Enrolment{}, fmt.Errorf("enrol device %s: %w", device, err)
+	}
+	keys, err := json.Marshal(e.SigningKeys)
+	if err != nil {
+		return onboard.Enrolment{}, fmt.Errorf("encode the signing keys: %w", err)
+	}
+	return onboard.Enrolment{NATSURLs: e.NATSURLs, CAPEM: e.CAPEM, SigningKeys: append(keys, '\n'), PSK: onboard.Secret(e.PSK)}, nil
+}
+
+// Mark implements onboard.Watcher.
+func (s *fleetServer) Mark(ctx context.Context, device string) (onboard.Mark, error) {
+	d, err := s.api.Device(ctx, device)
+	switch {
+	case apiclient.Code(err) == api.CodeNotFound:
+		return onboard.Mark{}, nil
+	case err != nil:
+		return onboard.Mark{}, fmt.Errorf("ask about device %s: %w", device, err)
+	case d.LastHeartbeat == nil:
+		return onboard.Mark{}, nil
+	}
+	return onboard.Mark{LastHeartbeat: *d.LastHeartbeat}, nil
+}
+
+// Alive implements onboard.Watcher.
+func (s *fleetServer) Alive(ctx context.Context, device string, since onboard.Mark) error {
+	d, err := s.api.Device(ctx, device)
+	switch {
+	case err != nil:
+		return err
+	case !d.Connected:
+		return errors.New("it is not connected to the control plane")
+	case d.LastHeartbeat == nil || !d.LastHeartbeat.After(since.LastHeartbeat):
+		return errors.New("it is connected, but no heartbeat came since its agent was started")
+	}
+	object, err := getDevice(ctx, s.kube, device)
+	if err != nil {
+		return err
+	}
+	if !meta.IsStatusConditionTrue(object.Status.Conditions, v1alpha1.ConditionReady) {
+		return errors.New("heartbeats arrive, but its Device object is not Ready yet")
+	}
+	return nil
+}
