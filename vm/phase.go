@@ -29,7 +29,7 @@ var marks = []struct {
 	text  *regexp.Regexp
 }{
 	{PhaseFirstBoot, regexp.MustCompile(`Cloud-init v\. |cloud-init\[\d+\]`)},
-	{PhaseSystem, regexp.MustCompile(`systemd\[1\]: |Welcome to `)},
+	{PhaseSystem, regexp.MustCompile(`systemd\[1\]: `)},
 	{PhaseKernel, regexp.MustCompile(`Linux version |\[ +\d+\.\d{6}\] `)},
 }
 

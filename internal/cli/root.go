@@ -47,10 +47,14 @@ them beforehand, and says which containers run where.`,
 // commands lists fleetctl's commands in the order of a fleet's life.
 func commands(f *Factory) []*cobra.Command {
 	return []*cobra.Command{
+		newOnboardCmd(f),
+		newOffboardCmd(f),
 		newDeployCmd(f),
 		newGetCmd(f),
 		newDescribeCmd(f),
+		newPingCmd(f),
 		newVMCmd(f),
+		newImageCmd(f),
 		newVersionCmd(f),
 	}
 }

@@ -150,7 +150,7 @@ func (o *vmCreateOptions) spec(ctx context.Context, v *vmFactory) (vm.Spec, asse
 	if err != nil {
 		return fail(err)
 	}
-	image, err := v.image(ctx, o.image, o.arch, o.sha256)
+	image, err := v.image(ctx, assets.Ref{Name: o.image, Arch: o.arch, SHA256: o.sha256})
 	if err != nil {
 		return fail(err)
 	}
