@@ -60,12 +60,3 @@ func (f *feeder) end() error {
 	f.ended = true
 	return f.shell.write([]byte("0\n"))
 }
-
-// leave ends the input, if that was not done, and has the far side's loop go
-// on where it was before the script (see functions).
-func (f *feeder) leave() error {
-	if err := f.end(); err != nil {
-		return err
-	}
-	return f.shell.write([]byte("exit\n"))
-}

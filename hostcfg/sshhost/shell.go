@@ -19,12 +19,16 @@ type shell struct {
 	out, err *stream
 	merged   bool // stderr follows stdout on one stream
 	ready    bool // functions were sent
+	inner    bool // the loop runs in the left half of a finished script's pipeline
 	requests int
 
 	exited  chan struct{} // the far side's process ended
 	closing sync.Once
 	writing sync.Mutex // a frame is written whole
 }
+
+// leave ends the loop, or the inner one of the two (see functions).
+const leave = "exit 0\n"
 
 // How long the far side gets to end what it runs: three seconds and a round
 // trip, see loop.
@@ -137,7 +141,8 @@ func (s *shell) run(ctx context.Context, script string, stdin io.Reader) (output
 		a = <-answered
 	}
 	if a.err == nil && stdin != nil {
-		a.err = in.leave()
+		a.err = in.end()
+		s.inner = true
 	}
 	if a.err != nil {
 		s.stop()
@@ -151,6 +156,10 @@ func (s *shell) request(id, script string, input bool) []byte {
 	if !s.ready {
 		s.ready = true
 		b.WriteString(functions(s.merged))
+	}
+	if s.inner {
+		s.inner = false
+		b.WriteString(leave)
 	}
 	kind := "R"
 	if input {
@@ -214,7 +223,10 @@ func (s *shell) said() string {
 // close ends an idle shell.
 func (s *shell) close() {
 	s.closing.Do(func() {
-		_ = s.write([]byte("exit 0\n"))
+		if s.inner {
+			_ = s.write([]byte(leave))
+		}
+		_ = s.write([]byte(leave))
 		_ = s.ch.CloseWrite()
 		_ = s.ch.Close()
 	})

@@ -119,6 +119,9 @@ func (s *Server) Cut() {
 	}
 }
 
+// Authorized are the keys that may log in.
+func (s *Server) Authorized() []ssh.PublicKey { return s.config.AuthorizedKeys }
+
 // Connections is how many were accepted so far.
 func (s *Server) Connections() int { return int(s.accepted.Load()) }
 
