@@ -29,6 +29,7 @@ func newVMDeleteCmd(v *vmFactory) *cobra.Command {
 first-boot seed and log. Also clears up what an interrupted creation left.`,
 		Example: `  fleetctl vm delete demo
   fleetctl vm delete --all --yes`,
+		Args:              cobra.ArbitraryArgs, // namesOf judges them together with --all
 		ValidArgsFunction: v.completeVMs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.names = args

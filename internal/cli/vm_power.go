@@ -38,6 +38,7 @@ func newVMPowerCmd(v *vmFactory, verb powerVerb) *cobra.Command {
 		Short: verb.short,
 		Example: fmt.Sprintf(`  fleetctl vm %[1]s demo
   fleetctl vm %[1]s --all`, verb.use),
+		Args:              cobra.ArbitraryArgs, // namesOf judges them together with --all
 		ValidArgsFunction: v.completeVMs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.names = args
