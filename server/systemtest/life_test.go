@@ -44,7 +44,7 @@ func TestFreshStartAndCleanStop(t *testing.T) {
 	if err := json.Unmarshal(written, &onDisk); err != nil || onDisk != p.ready {
 		t.Errorf("endpoints.json has %s (%v), printed was %+v", written, err, p.ready)
 	}
-	for name, path := range map[string]string{"kubeconfig": p.ready.Kubeconfig, "CA": p.ready.CAFile, "log": p.ready.LogFile} {
+	for name, path := range map[string]string{"kubeconfig": p.ready.Kubeconfig, "CA": p.ready.CAFile, "admin token": p.ready.AdminTokenFile, "log": p.ready.LogFile} {
 		if _, err := os.Stat(path); !filepath.IsAbs(path) || err != nil {
 			t.Errorf("%s is at %q: %v", name, path, err)
 		}
@@ -249,6 +249,23 @@ func TestPortThatIsTakenIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	start(t, dir).stopCleanly()
+}
+
+// Two servers on one machine do not have to be told about each other.
+func TestPortsAreChosenWhenNoneAreGiven(t *testing.T) {
+	var p [2]*process
+	seen := map[string]bool{}
+	for i := range p {
+		p[i] = start(t, dataDir(t), "--kube-port", "0", "--nats-port", "0", "--api-port", "0")
+		for _, u := range []string{p[i].ready.KubernetesURL, p[i].ready.NATSURL, p[i].ready.APIURL} {
+			if seen[u] {
+				t.Errorf("two at %s", u)
+			}
+			seen[u] = true
+		}
+	}
+	p[0].stopCleanly()
+	p[1].stopCleanly()
 }
 
 // A unix socket's name holds about 100 characters; a data directory's may have

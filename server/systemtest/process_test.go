@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -101,6 +103,9 @@ func launch(t *testing.T, dir string, env []string, args ...string) *process {
 		t.Fatal(err)
 	}
 	p := &process{t: t, dir: dir, stdout: make(chan string, 16), exited: make(chan struct{})}
+	if _, err := os.Stat(filepath.Join(dir, "ports.json")); err != nil {
+		args = append(ownPorts(t), args...) // a test's own choice comes last and counts
+	}
 	p.cmd = exec.Command(path, append([]string{"all", "-o", "json", "--data-dir", dir}, args...)...)
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stderr = &p.stderr
@@ -128,6 +133,30 @@ func launch(t *testing.T, dir string, env []string, args ...string) *process {
 		}
 	})
 	return p
+}
+
+// ownPorts chooses ports for the first start on a directory; later ones have to
+// remember them. The default ones would be taken by whatever else runs on this
+// machine, just between two starts.
+func ownPorts(t *testing.T) []string {
+	t.Helper()
+	var flags []string
+	for _, flag := range []string{"--kube-port", "--nats-port", "--api-port"} {
+		for {
+			port := 20_000 + rand.IntN(10_000) // below the ports of outgoing connections
+			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+			if errors.Is(err, syscall.EADDRINUSE) {
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = l.Close()
+			flags = append(flags, flag, fmt.Sprint(port))
+			break
+		}
+	}
+	return flags
 }
 
 // start starts `fleet-server all` on dir and waits until it is ready.
