@@ -26,7 +26,7 @@ func (d Directory) prepare() (Resource, error) {
 	if d.Mode == 0 {
 		d.Mode = 0o755
 	}
-	err := errors.Join(checkPath(d.Path), checkOwner(&d.Owner, &d.Group), checkMode(d.Mode))
+	err := errors.Join(checkPath(d.Path), checkOwner(&d.Owner, &d.Group), checkMode(&d.Mode))
 	return d, err
 }
 

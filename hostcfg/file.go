@@ -33,7 +33,7 @@ func (f File) ID() string { return "file:" + f.Path }
 func (f File) claims() []claim { return []claim{{path: f.Path}} }
 
 func (f File) prepare() (Resource, error) {
-	if err := errors.Join(checkPath(f.Path), checkOwner(&f.Owner, &f.Group), checkMode(f.Mode)); err != nil {
+	if err := errors.Join(checkPath(f.Path), checkOwner(&f.Owner, &f.Group), checkMode(&f.Mode)); err != nil {
 		return nil, err
 	}
 	if f.Mode == 0 {
@@ -87,9 +87,12 @@ func checkOwner(owner, group *string) error {
 	return errors.Join(checkAccount("owner", *owner), checkAccount("group", *group))
 }
 
-func checkMode(m fs.FileMode) error {
-	if m&^(fs.ModePerm|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky) != 0 {
-		return fmt.Errorf("mode %v holds more than permissions", m)
+// checkMode takes setuid, setgid and the sticky bit in Go's notation or, as
+// everybody writes them, in Unix's: 0o1777.
+func checkMode(m *fs.FileMode) error {
+	if extra := *m &^ (0o7777 | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky); extra != 0 {
+		return fmt.Errorf("mode %v holds more than permissions", *m)
 	}
+	*m = *m&^0o7000 | unixMode(uint64(*m&0o7000))
 	return nil
 }

@@ -26,10 +26,11 @@ type Step struct {
 	// host before the first change. Hashes of sensitive files are left out.
 	Observed map[string]string `json:"observed,omitempty"`
 
-	keys  []key
-	seen  map[key]string
-	ops   []op
-	marks []string // pending markers to set before the first operation
+	keys     []key
+	seen     map[key]string
+	ops      []op
+	restarts string   // the pending marker of what the step restarts
+	marks    []string // pending markers to set before the first operation
 }
 
 // Changed says whether the step does anything.
@@ -74,9 +75,14 @@ func MakePlan(ctx context.Context, h Host, resources []Resource) (*Plan, error) 
 	if err != nil {
 		return nil, fmt.Errorf("look at %s: %w", h.Name(), err)
 	}
+	// Taken before the first resource is planned: from then on s holds effects.
+	seen := map[key]string{}
+	for _, k := range all.keys {
+		seen[k] = s.observed(k)
+	}
 	plan := &Plan{Host: h.Name(), Facts: s.facts}
 	for _, r := range sorted {
-		st := newStep(r, s)
+		st := newStep(r, seen)
 		if err := r.plan(s, st); err != nil {
 			return nil, fmt.Errorf("plan %s on %s: %w", r.ID(), h.Name(), err)
 		}
@@ -89,18 +95,17 @@ func MakePlan(ctx context.Context, h Host, resources []Resource) (*Plan, error) 
 	return plan, nil
 }
 
-// newStep records what the resource's keys look like before anything is
-// planned for it.
-func newStep(r Resource, s *state) *Step {
+// newStep records what the resource's keys looked like.
+func newStep(r Resource, seen map[key]string) *Step {
 	kind, _, _ := strings.Cut(r.ID(), ":")
 	st := &Step{ID: r.ID(), Kind: kind, Changes: []string{}, Observed: map[string]string{}, seen: map[key]string{}}
 	own := newQuery()
 	r.probe(own)
 	st.keys = own.keys
 	for _, k := range st.keys {
-		st.seen[k] = s.observed(k)
-		if st.seen[k] != "absent" || !isTemp(k) {
-			st.Observed[k.String()] = redactObserved(own, k, st.seen[k])
+		st.seen[k] = seen[k]
+		if seen[k] != "absent" || !isTemp(k) {
+			st.Observed[k.String()] = redactObserved(own, k, seen[k])
 		}
 	}
 	return st
@@ -123,19 +128,15 @@ func redactObserved(q *query, k key, observed string) string {
 // the unit runs with old files.
 func (p *Plan) markRestarts(resources []Resource) {
 	for i, r := range resources {
-		marker, ok := r.(interface{ pendingName() string })
-		if c, wrapped := r.(conditional); wrapped {
-			marker, ok = c.Resource.(interface{ pendingName() string })
-		}
-		if !ok || !p.Steps[i].Changed() {
+		st := p.Steps[i]
+		if st.restarts == "" {
 			continue
 		}
-		name := marker.pendingName()
-		p.Steps[i].marks = append(p.Steps[i].marks, name)
+		st.marks = append(st.marks, st.restarts)
 		if a, ok := r.(after); ok {
 			for _, id := range a.after() {
-				if st := p.Step(id); st.Changed() {
-					st.marks = append(st.marks, name)
+				if cause := p.Step(id); cause.Changed() {
+					cause.marks = append(cause.marks, st.restarts)
 				}
 			}
 		}

@@ -60,6 +60,7 @@ func (r Reboot) plan(s *state, st *Step) error {
 		return nil
 	}
 	st.change("reboot and wait for the host, because %s", strings.Join(because, " and "))
+	st.restarts = r.pendingName()
 	st.ops = append(st.ops, &rebootOp{bootID: s.facts.BootID, timeout: r.Timeout})
 	return nil
 }

@@ -53,9 +53,6 @@ func (u UserUnit) after() []string   { return u.RestartOn }
 func (u SystemUnit) claims() []claim { return u.wish().claims() }
 func (u UserUnit) claims() []claim   { return u.wish().claims() }
 
-func (u SystemUnit) pendingName() string { return u.wish().pendingName() }
-func (u UserUnit) pendingName() string   { return u.wish().pendingName() }
-
 func (u SystemUnit) probe(q *query) { u.wish().probe(q) }
 
 func (u UserUnit) probe(q *query) {

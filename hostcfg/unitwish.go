@@ -84,7 +84,7 @@ func (w unitWish) plan(cur property, s *state, st *Step) error {
 	if op.reload && !written {
 		st.change("let systemd read the changed files of %s", w.unit)
 	}
-	w.planEnable(cur, written, op, st)
+	w.planEnable(cur, written || s.pending[w.pendingName()], op, st)
 	w.planRun(cur, written, s, op, st)
 	if op.reload || op.enable != "" || op.job != "" {
 		st.ops = append(st.ops, op)
@@ -92,14 +92,14 @@ func (w unitWish) plan(cur property, s *state, st *Step) error {
 	return nil
 }
 
-func (w unitWish) planEnable(cur property, written bool, op *unitOp, st *Step) {
+func (w unitWish) planEnable(cur property, rewritten bool, op *unitOp, st *Step) {
 	// What cannot be enabled (static: no [Install] section) is as wanted.
 	fine := slices.Contains([]string{"enabled", "static", "alias", "indirect", "generated"}, cur["UnitFileState"])
 	switch {
 	case w.enable == On && !fine:
 		st.change("enable %s", w.unit)
 		op.enable = "enable"
-	case w.enable == On && written && cur["UnitFileState"] == "enabled":
+	case w.enable == On && rewritten && cur["UnitFileState"] == "enabled":
 		op.enable = "reenable" // its [Install] section may have changed
 	case w.enable == Off && cur["UnitFileState"] == "enabled":
 		st.change("disable %s", w.unit)
@@ -130,6 +130,7 @@ func (w unitWish) planRun(cur property, written bool, s *state, op *unitOp, st *
 	case w.run != Off && isActive(cur) && len(because) > 0:
 		st.change("restart %s, because %s", w.unit, strings.Join(because, " and "))
 		op.job = "restart"
+		st.restarts = w.pendingName()
 	}
 }
 
