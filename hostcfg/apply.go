@@ -2,6 +2,7 @@ package hostcfg
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -82,7 +83,11 @@ func (p *Plan) Apply(ctx context.Context, h Host, opts ApplyOptions) (*Outcome, 
 		out.Steps = append(out.Steps, so)
 		opts.OnStep(StepEvent{Step: st, Index: index, Total: total, Done: true, Elapsed: took, Err: err})
 		if err != nil {
-			return out, fmt.Errorf("apply %s on %s: %w", st.ID, h.Name(), err)
+			err = fmt.Errorf("apply %s on %s: %w", st.ID, h.Name(), err)
+			if errors.Is(err, ErrHostChanged) {
+				err = hint.Wrap(err, changedHint)
+			}
+			return out, err
 		}
 		opts.Log.Info("applied", "host", h.Name(), "op", st.ID, "seconds", took.Seconds())
 		out.Changed++

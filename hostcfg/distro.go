@@ -36,7 +36,14 @@ var distros = []distro{
 		install: `export DEBIAN_FRONTEND=noninteractive
 for f in /var/lib/dpkg/updates/*; do [ ! -e "$f" ] || { dpkg --configure -a --force-confold; break; }; done
 apt-get -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold install "$@"`,
-		refresh: `apt-get -q -o DPkg::Lock::Timeout=300 -o APT::Update::Error-Mode=any update`,
+		// DPkg::Lock::Timeout does not cover the lock of the lists, which apt-daily
+		// holds in the first minutes of many a fresh host.
+		refresh: `n=0
+until said=$(apt-get -q update 2>&1); do
+	n=$((n + 1))
+	case $said in *'Could not get lock'*) [ $n -gt 150 ] || { sleep 2; continue; } ;; esac
+	printf '%s\n' "$said"; return 1
+done`,
 		// The lists keep the server's time stamps, so the directories tell when apt last looked.
 		stale: `[ -z "$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' 2>/dev/null | head -n 1)" ] ||
 	[ -z "$(find /var/lib/apt/lists /var/lib/apt/lists/partial -maxdepth 0 -mtime -1 2>/dev/null)" ]`,

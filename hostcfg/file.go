@@ -33,6 +33,9 @@ func (f File) ID() string { return "file:" + f.Path }
 func (f File) claims() []claim { return []claim{{path: f.Path}} }
 
 func (f File) prepare() (Resource, error) {
+	if f.Source != "" && f.write.source == f.Source && f.write.path == f.Path {
+		return f, nil // prepared for many hosts at once: see Prepare
+	}
 	if err := errors.Join(checkPath(f.Path), checkOwner(&f.Owner, &f.Group), checkMode(&f.Mode)); err != nil {
 		return nil, err
 	}
@@ -56,7 +59,12 @@ func (f File) prepare() (Resource, error) {
 	return f, nil
 }
 
-func (f File) probe(q *query) { q.file(f.Path, f.write.unless()) }
+func (f File) probe(q *query) {
+	q.file(f.Path, f.write.unless())
+	if f.Sensitive {
+		q.secret[f.Path], q.secret[TempPath(f.Path)] = true, true
+	}
+}
 
 func (f File) plan(s *state, st *Step) error {
 	_, err := f.write.plan(s, st)

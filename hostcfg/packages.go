@@ -61,19 +61,21 @@ func (p Packages) plan(s *state, st *Step) error {
 }
 
 // installScript refreshes the lists only when they are stale, or when the
-// package manager did not find a package in them.
+// first attempt fails (a package may be newer than the lists). A refresh that
+// fails is no end: one of the host's repositories may be gone, and not ours.
 func (d *distro) installScript(names []string) string {
 	return fmt.Sprintf(`set -- %s
-refresh() { %s
+refresh() {
+%s
 }
 install() {
 %s
 }
 fresh=no
-if %s; then refresh >&2; fresh=yes; fi
+if %s; then refresh >&2 || :; fresh=yes; fi
 if install "$@" </dev/null >&2; then exit 0; else status=$?; fi
 [ "$fresh" = no ] || exit "$status"
-refresh >&2
+refresh >&2 || :
 install "$@" </dev/null >&2
 `, quoteAll(names), d.refresh, d.install, d.stale)
 }

@@ -116,7 +116,7 @@ func isTemp(k key) bool { return k.kind == keyPath && strings.HasSuffix(k.name, 
 // redactObserved cuts the hash of a file whose content must not be known: the
 // hash of a short secret gives the secret away.
 func redactObserved(q *query, k key, observed string) string {
-	if k.kind == keyPath && q.content[k.name] == noContent {
+	if k.kind == keyPath && q.secret[k.name] {
 		before, _, _ := strings.Cut(observed, " sha256:")
 		return before
 	}

@@ -26,11 +26,12 @@ const (
 type query struct {
 	keys    []key
 	seen    map[key]bool
+	secret  map[string]bool   // paths whose hash must not be shown
 	content map[string]string // path → the SHA-256 whose content needs no fetching, or "" to fetch always
 }
 
 func newQuery() *query {
-	return &query{seen: map[key]bool{}, content: map[string]string{}}
+	return &query{seen: map[key]bool{}, content: map[string]string{}, secret: map[string]bool{}}
 }
 
 func (q *query) add(kind, name string) {

@@ -83,6 +83,10 @@ func (c conditional) claims() []claim {
 	return nil
 }
 
+// Prepare checks resources and reads their local sources, so that planning
+// them for many hosts hashes each source once instead of once a host.
+func Prepare(resources []Resource) ([]Resource, error) { return order(resources) }
+
 // order prepares a set of resources and sorts it: declaration order, except
 // that a resource comes after those it reacts to.
 func order(resources []Resource) ([]Resource, error) {
