@@ -24,7 +24,7 @@ type shell struct {
 
 	exited  chan struct{} // the far side's process ended
 	closing sync.Once
-	writing sync.Mutex // a frame is written whole
+	pen     chan struct{} // who holds it may write: a frame is written whole
 }
 
 // leave ends the loop, or the inner one of the two (see functions).
@@ -32,7 +32,10 @@ const leave = "exit 0\n"
 
 // How long the far side gets to end what it runs: three seconds and a round
 // trip, see loop.
-const killGrace = 4 * time.Second
+const (
+	killGrace  = 4 * time.Second
+	stuckWrite = 500 * time.Millisecond
+)
 
 // openSession opens a channel and has the login shell start text. Nothing is
 // waited for but the channel itself: the request carries no reply, and the
@@ -42,7 +45,8 @@ func openSession(client *ssh.Client, text, marker string, pty bool) (*shell, err
 	if err != nil {
 		return nil, fmt.Errorf("open session: %w", err)
 	}
-	s := &shell{ch: ch, marker: marker, merged: pty, exited: make(chan struct{})}
+	s := &shell{ch: ch, marker: marker, merged: pty, exited: make(chan struct{}), pen: make(chan struct{}, 1)}
+	s.pen <- struct{}{}
 	go func() {
 		defer close(s.exited)
 		for r := range reqs {
@@ -88,11 +92,27 @@ func (s *shell) errors() *stream {
 	return s.err
 }
 
+// write writes all of text, after what others are writing. When the shell was
+// stopped it gives io.EOF, as the channel would.
 func (s *shell) write(text []byte) error {
-	s.writing.Lock()
-	defer s.writing.Unlock()
+	if _, ok := <-s.pen; !ok {
+		return io.EOF
+	}
 	_, err := s.ch.Write(text)
+	s.pen <- struct{}{}
 	return err
+}
+
+// endInput tells the far side that no more comes. When a write is stuck
+// because the far side takes nothing, only closing the channel is left.
+func (s *shell) endInput() {
+	select {
+	case <-s.pen:
+		_ = s.ch.CloseWrite()
+		close(s.pen)
+	case <-time.After(stuckWrite):
+		_ = s.ch.Close()
+	}
 }
 
 // output is what one request came to.
@@ -190,8 +210,7 @@ func (s *shell) answer(ctx context.Context, id string) (output, error) {
 // the process ends, or the script in progress reports its status.
 func (s *shell) stop() {
 	s.closing.Do(func() {
-		// Not under writing: a frame may be stuck in a full window.
-		_ = s.ch.CloseWrite()
+		s.endInput()
 		if !s.merged { // the end of input does not pass a terminal; hanging up does
 			ctx, cancel := context.WithTimeout(context.Background(), killGrace)
 			defer cancel()
@@ -227,7 +246,7 @@ func (s *shell) close() {
 			_ = s.write([]byte(leave))
 		}
 		_ = s.write([]byte(leave))
-		_ = s.ch.CloseWrite()
+		s.endInput()
 		_ = s.ch.Close()
 	})
 }
