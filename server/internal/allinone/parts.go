@@ -20,6 +20,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/serverapi/registry"
 	"github.com/nationtech/fleetctl/internal/signing"
 	"github.com/nationtech/fleetctl/operator"
+	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
 	"github.com/nationtech/fleetctl/operator/crd"
 	"github.com/nationtech/fleetctl/server/internal/ports"
 	"github.com/nationtech/fleetctl/server/internal/supervise"
@@ -140,7 +141,11 @@ func (s *server) startPresence(context.Context) (supervise.Part, error) {
 }
 
 func (s *server) installCRDs(ctx context.Context) (supervise.Part, error) {
-	return nil, crd.Install(ctx, s.kube.RESTConfig())
+	if err := crd.Install(ctx, s.kube.RESTConfig()); err != nil {
+		return nil, err
+	}
+	return nil, s.kube.AwaitServed(ctx,
+		v1alpha1.GroupVersion.WithResource("devices"), v1alpha1.GroupVersion.WithResource("deployments"))
 }
 
 func (s *server) startOperator(ctx context.Context) (supervise.Part, error) {
