@@ -32,7 +32,7 @@ func (r deploymentReconciler) Reconcile(ctx context.Context, req reconcile.Reque
 	base := client.MergeFromWithOptions(d.DeepCopy(), client.MergeFromWithOptimisticLock{})
 	if controllerutil.AddFinalizer(d, v1alpha1.FinalizerDesiredState) {
 		if err := r.client.Patch(ctx, d, base, client.FieldOwner(v1alpha1.ManagerOperator)); err != nil {
-			return reconcile.Result{}, ignoreStale(fmt.Errorf("add finalizer to deployment %s: %w", req, err))
+			return reconcile.Result{}, fmt.Errorf("add finalizer to deployment %s: %w", req, err)
 		}
 	}
 	r.apply(r.model.setDeployment(d))
@@ -53,18 +53,9 @@ func (r deploymentReconciler) release(ctx context.Context, d *v1alpha1.Deploymen
 	if controllerutil.RemoveFinalizer(d, v1alpha1.FinalizerDesiredState) {
 		err := r.client.Patch(ctx, d, base, client.FieldOwner(v1alpha1.ManagerOperator))
 		if client.IgnoreNotFound(err) != nil {
-			return ignoreStale(fmt.Errorf("remove finalizer of deployment %s: %w", key, err))
+			return fmt.Errorf("remove finalizer of deployment %s: %w", key, err)
 		}
 	}
 	r.departures.end(d.UID)
 	return nil
-}
-
-// ignoreStale drops the error of a write that another one overtook: the change
-// that overtook it brings the object back.
-func ignoreStale(err error) error {
-	if apierrors.IsConflict(err) {
-		return nil
-	}
-	return err
 }

@@ -58,8 +58,9 @@ func selectable(d *v1alpha1.Device) map[string]string {
 // offboard tells a device to run nothing, gives it some time to say so, and
 // then removes every key of it.
 func (r deviceReconciler) offboard(ctx context.Context, d *v1alpha1.Device) (reconcile.Result, error) {
-	r.registry.leave(d.Name)
-	r.apply(r.model.removeDevice(d.Name))
+	if r.registry.leave(d.Name) {
+		r.apply(r.model.removeDevice(d.Name))
+	}
 	if !r.isLoaded() {
 		return reconcile.Result{RequeueAfter: r.timing.OffboardPoll}, nil
 	}
@@ -72,11 +73,12 @@ func (r deviceReconciler) offboard(ctx context.Context, d *v1alpha1.Device) (rec
 		return reconcile.Result{}, fmt.Errorf("remove the keys of device %s: %w", d.Name, err)
 	}
 	r.writer.forget(d.Name)
+	r.registry.removeDevice(d.Name)
 	base := client.MergeFromWithOptions(d.DeepCopy(), client.MergeFromWithOptimisticLock{})
 	if controllerutil.RemoveFinalizer(d, v1alpha1.FinalizerOffboard) {
 		err := r.client.Patch(ctx, d, base, client.FieldOwner(v1alpha1.ManagerOperator))
 		if client.IgnoreNotFound(err) != nil {
-			return reconcile.Result{}, ignoreStale(fmt.Errorf("remove finalizer of device %s: %w", d.Name, err))
+			return reconcile.Result{}, fmt.Errorf("remove finalizer of device %s: %w", d.Name, err)
 		}
 	}
 	r.log.Info("device off-boarded", "device", d.Name)

@@ -113,7 +113,7 @@ func (r registrationReconciler) adopt(ctx context.Context, live *v1alpha1.Device
 		return r.client.Patch(ctx, d, base, client.FieldOwner(v1alpha1.ManagerOperator))
 	})
 	if err != nil {
-		return ignoreStale(fmt.Errorf("adopt device %s: %w", live.Name, err))
+		return fmt.Errorf("adopt device %s: %w", live.Name, err)
 	}
 	return nil
 }

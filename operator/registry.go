@@ -80,12 +80,15 @@ func (r *registry) removeDevice(device string) {
 	delete(r.records, device)
 }
 
-// leave notes that a device's object is being deleted.
-func (r *registry) leave(device string) {
+// leave notes that a device's object is being deleted and says whether that is
+// news.
+func (r *registry) leave(device string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	rec := r.of(device)
+	news := !rec.leaving
 	rec.registered, rec.leaving = false, true
+	return news
 }
 
 // takeInfo notes what a device says it is.

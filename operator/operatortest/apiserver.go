@@ -46,6 +46,12 @@ func Main(m *testing.M) int {
 		return 1
 	}
 	defer stop()
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	if err := fence(ctx, shared); err != nil {
+		fmt.Fprintln(os.Stderr, "keep the server's own operator out:", err)
+		return 1
+	}
 	return m.Run()
 }
 
@@ -57,7 +63,7 @@ func Config(t testing.TB) *rest.Config {
 	if shared == nil {
 		t.Fatal("no API server: TestMain has to call operatortest.Main")
 	}
-	return rest.CopyConfig(shared)
+	return asTester(shared)
 }
 
 func findBinary() (string, error) {
