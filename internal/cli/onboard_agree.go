@@ -68,7 +68,6 @@ func describeFacts(f *hostcfg.Facts) string {
 	return printable(strings.Join(parts, ", "))
 }
 
-
 // finishPlan prints the plans as the result of --plan.
 func (r *hostRun) finishPlan(changes bool) error {
 	err := r.factory.Print(r.result(), func(w io.Writer) error {
