@@ -1,6 +1,10 @@
 package hostcfg
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // Family is a group of distributions that share a package manager and names.
 type Family string
@@ -83,6 +87,15 @@ done`,
 }
 
 const rpmQuery = `rpm -q --qf '%{NAME} %{VERSION}-%{RELEASE}\n' "$@" 2>/dev/null | while read -r n v rest; do [ -n "$rest" ] || printf '%s %s\n' "$n" "$v"; done`
+
+// managerCases are the table's rows as patterns of a shell case.
+func managerCases() string {
+	var b strings.Builder
+	for _, d := range distros {
+		fmt.Fprintf(&b, "*%s*) pm=%s ;;\n", strings.Join(d.ids, "*|*"), d.manager)
+	}
+	return b.String()
+}
 
 func (d *distro) packageName(debian string) string {
 	if n, ok := d.names[debian]; ok {

@@ -73,11 +73,18 @@ func GatherFacts(ctx context.Context, h Host) (*Facts, error) {
 	return s.facts, nil
 }
 
-// factsScript leaves the package manager's name in $pm for later parts.
-const factsScript = `sec os-release
+// factsScript leaves the package manager's name in $pm for later parts. It
+// goes by the distribution, not by what is installed: Fedora has an apt, too.
+func factsScript() string {
+	return `sec os-release
 if [ -r /etc/os-release ]; then cat /etc/os-release; else cat /usr/lib/os-release 2>/dev/null; fi
 sec uname; uname -s; uname -n; uname -r; uname -m
-pm=; for c in apt-get dnf apk pacman zypper; do command -v $c >/dev/null 2>&1 && { pm=${c%-get}; break; }; done
+ids=; for f in /etc/os-release /usr/lib/os-release; do
+	[ -r "$f" ] && while IFS='=' read -r k v; do case $k in ID|ID_LIKE) ids="$ids $v" ;; esac; done <"$f" && break
+done
+pm=; case $ids in
+` + managerCases() + `esac
+command -v "$pm" >/dev/null 2>&1 || pm=
 sec pm; printf '%s\n' "$pm"
 line() { if [ -r "$2" ]; then x=; read -r x <"$2"; sec "$1"; printf '%s\n' "$x"; fi; }
 line machine-id /etc/machine-id
@@ -94,6 +101,7 @@ if [ -d /run/systemd/system ]; then sec systemd; systemctl --version; fi
 if [ -r /sys/fs/cgroup/cgroup.controllers ]; then line cgroup2 /sys/fs/cgroup/cgroup.controllers
 elif [ -d /sys/fs/cgroup/memory ] || [ -d /sys/fs/cgroup/systemd ]; then sec cgroup1; fi
 `
+}
 
 func parseFacts(sec map[string]string) *Facts {
 	line := func(name string) string {

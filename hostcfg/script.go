@@ -34,7 +34,7 @@ func (q *query) compile(marker string) string {
 	var b strings.Builder
 	b.WriteString(scriptHead)
 	fmt.Fprintf(&b, "sec() { printf '\\n%s %%s\\n' \"$*\"; }\n", marker)
-	b.WriteString(factsScript)
+	b.WriteString(factsScript())
 	q.compilePaths(&b)
 	q.compileAccounts(&b)
 	q.compilePackages(&b)

@@ -18,7 +18,7 @@ func TestResourceSuite(t *testing.T) {
 		t.Fatal(err)
 	}
 	withSystemd := hosttest.ScratchOptions{Systemd: true}
-	hosttest.Suite(t, []hosttest.Case{
+	cases := []hosttest.Case{
 		{
 			Name:      "group",
 			Resources: []hostcfg.Resource{hostcfg.Group{Name: "fleet", System: true}, hostcfg.Group{Name: "other", GID: 4711}},
@@ -154,7 +154,7 @@ c" ]`,
 				hostcfg.File{Path: "/etc/agent.conf", Content: "x"},
 				hostcfg.SystemUnit{Name: "agent.service", Enable: hostcfg.On, Run: hostcfg.On, RestartOn: []string{"file:/etc/agent.conf"}},
 			},
-			After: `grep -x 'system restart agent.service' /var/lib/units/jobs; [ /var/lib/units/jobs -nt /etc/agent.conf ]`,
+			After: `grep -x 'system restart agent.service' /var/lib/units/jobs; [ ! /var/lib/units/jobs -ot /etc/agent.conf ]`,
 		},
 		{
 			Name: "unit absent", Host: withSystemd,
@@ -185,5 +185,11 @@ c" ]`,
 			Resources: []hostcfg.Resource{hostcfg.Linger{User: "pi", Absent: true}},
 			After:     "[ ! -e /var/lib/systemd/linger/pi ]",
 		},
-	})
+	}
+	hosttest.Suite(t, cases)
+	for i := range cases {
+		cases[i].Name += ", busybox"
+		cases[i].Host.Busybox = true
+	}
+	hosttest.Suite(t, cases)
 }

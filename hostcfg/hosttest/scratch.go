@@ -19,14 +19,16 @@ import (
 
 // Scratch is a host in a directory. See the package comment.
 type Scratch struct {
-	root string
-	runs int
+	root  string
+	shell string
+	runs  int
 }
 
 // ScratchOptions describe the host that a Scratch pretends to be.
 type ScratchOptions struct {
 	OSRelease string // content of /etc/os-release; "" is Debian 12's
 	Systemd   bool   // play systemctl, loginctl and journalctl
+	Busybox   bool   // busybox's shell and tools instead of dash and GNU's, as on Alpine
 }
 
 const debian12 = `PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"
@@ -59,7 +61,7 @@ func NewScratch(t testing.TB, o ScratchOptions) *Scratch {
 	if err := os.Chmod(root, 0o755); err != nil { // a user of the host has to get in
 		t.Fatal(err)
 	}
-	s := &Scratch{root: root}
+	s := &Scratch{root: root, shell: "/bin/sh"}
 	if o.OSRelease == "" {
 		o.OSRelease = debian12
 	}
@@ -93,7 +95,33 @@ func NewScratch(t testing.TB, o ScratchOptions) *Scratch {
 	if o.Systemd {
 		s.playSystemd(t)
 	}
+	if o.Busybox {
+		s.installBusybox(t)
+	}
 	return s
+}
+
+// installBusybox puts busybox's tools in front of GNU's.
+func (s *Scratch) installBusybox(t testing.TB) {
+	t.Helper()
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		t.Skip("SKIPPED, no busybox (Debian: busybox-static): " + err.Error())
+	}
+	out, err := exec.Command(busybox, "--list").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, applet := range strings.Fields(string(out)) {
+		front := s.Path("/usr/local/sbin/" + applet)
+		if _, err := os.Lstat(front); err == nil {
+			continue // played
+		}
+		if err := os.Symlink(busybox, front); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.shell = "/usr/local/sbin/ash"
 }
 
 func (s *Scratch) mkdir(t testing.TB, dir string, mode os.FileMode) {
@@ -149,7 +177,7 @@ if [ "$ro" = true ]; then
 	mount -o remount,bind,ro "$root"
 	mount -o remount,bind,ro "$root/usr/local"
 fi
-exec chroot "$root" /bin/sh -c 'script=$(cat <&3); exec 3<&-; eval "$script"'
+exec chroot "$root" "$3" -c 'script=$(cat <&3); exec 3<&-; eval "$script"'
 `
 
 // Run runs a script in the scratch tree, as root or another user of it.
@@ -171,10 +199,10 @@ func (s *Scratch) Run(ctx context.Context, c hostcfg.Command) (hostcfg.Result, e
 	}()
 	script := enter
 	if c.User != "" {
-		script = strings.Replace(script, "/bin/sh -c", "runuser -u "+c.User+" -- /bin/sh -c", 1)
+		script = strings.Replace(script, `"$3" -c`, "runuser -u "+c.User+` -- "$3" -c`, 1)
 	}
 	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", s.root, fmt.Sprint(c.ReadOnly))
+	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", s.root, fmt.Sprint(c.ReadOnly), s.shell)
 	cmd.ExtraFiles = []*os.File{r}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, &stdout, &stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
