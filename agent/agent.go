@@ -152,7 +152,7 @@ func (a *Agent) Run(ctx context.Context) error {
 
 	var loops sync.WaitGroup
 	for _, loop := range []func(context.Context){
-		a.reconcileLoop, a.syncLoop, a.reportLoop, a.infoLoop, a.heartbeatLoop, a.pulse.loop, a.statusLoop,
+		a.reconcileLoop, a.syncLoop, a.reportLoop, a.infoLoop, a.heartbeatLoop, a.pulse.loop,
 	} {
 		loops.Go(func() { loop(ctx) })
 	}

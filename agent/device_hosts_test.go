@@ -147,9 +147,9 @@ func (d *device) page(port int, path string) (body string) {
 // until repeats a look at the host that no event announces.
 func (d *device) until(what string, ok func() bool) {
 	d.t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * patience); !ok(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			d.t.Fatalf("%s: not within %s", what, patience)
+			d.t.Fatalf("%s: not within %s", what, 2*patience)
 		}
 	}
 }

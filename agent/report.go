@@ -28,8 +28,13 @@ func (a *Agent) reportLoop(ctx context.Context) {
 	var sent []byte
 	var due time.Time
 	var err error
+	var status string
 	for {
 		a.pulse.beat("report")
+		if now := a.statusText(); now != status {
+			status = now
+			a.cfg.Supervisor.Status(status)
+		}
 		force := false
 		select {
 		case <-ctx.Done():

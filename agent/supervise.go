@@ -80,24 +80,6 @@ func (p *pulse) loop(ctx context.Context) {
 	}
 }
 
-// statusLoop keeps the line that "systemctl status" shows.
-func (a *Agent) statusLoop(ctx context.Context) {
-	tick := time.NewTicker(2 * time.Second)
-	defer tick.Stop()
-	last := ""
-	for {
-		if s := a.statusText(); s != last {
-			last = s
-			a.cfg.Supervisor.Status(s)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
 func (a *Agent) statusText() string {
 	running := 0
 	states := a.cfg.Engine.States()

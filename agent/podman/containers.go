@@ -23,11 +23,14 @@ type Container struct {
 	Config       ContainerConfig `json:"Config"`
 	HostConfig   HostConfig      `json:"HostConfig"`
 	Mounts       []InspectMount  `json:"Mounts"`
+
+	interrupted bool // a reboot ended it, rather than it itself
 }
 
 // ContainerState is the state part of inspect.
 type ContainerState struct {
 	Status     string    `json:"Status"`
+	PID        int       `json:"Pid"`
 	ExitCode   int       `json:"ExitCode"`
 	Error      string    `json:"Error"`
 	OOMKilled  bool      `json:"OOMKilled"`

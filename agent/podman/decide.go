@@ -103,7 +103,7 @@ func atEnd(w *want, c Container) bool {
 	case wire.RestartNo:
 		return true
 	case wire.RestartOnFailure:
-		return c.State.ExitCode == 0
+		return c.State.ExitCode == 0 && !c.interrupted
 	}
 	return false
 }

@@ -20,13 +20,23 @@ const (
 type Config struct {
 	Client             *Client
 	InsecureRegistries []string // HOST[:PORT] that may be spoken to in plain HTTP
+	Runs               Runs
 	Log                *slog.Logger
+}
+
+// Runs remembers across reboots which containers ran. agent/disk implements it.
+type Runs interface {
+	Started(container string) error
+	Ended(container string) error
+	Forget(container string) error
+	Interrupted(container string) bool
 }
 
 // Runtime keeps the containers of all deployments as they should be.
 type Runtime struct {
 	client   *Client
 	insecure map[string]bool
+	runs     Runs
 	log      *slog.Logger
 	steps    chan struct{}
 	pulls    chan struct{}
@@ -40,6 +50,8 @@ type Runtime struct {
 	deployments map[string]*deployment
 	workers     map[key]*worker
 	fault       error // why the last pass could not look
+
+	networkKnown, pasta bool // what connects rootless containers
 }
 
 // deployment is one desired deployment.
@@ -56,6 +68,7 @@ func New(cfg Config) *Runtime {
 	r := &Runtime{
 		client:      cfg.Client,
 		insecure:    map[string]bool{},
+		runs:        cfg.Runs,
 		log:         cfg.Log,
 		steps:       make(chan struct{}, maxSteps),
 		pulls:       make(chan struct{}, maxPulls),

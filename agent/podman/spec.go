@@ -36,6 +36,9 @@ type Spec struct {
 	RestartPolicy string            `json:"restart_policy"`
 	StopTimeout   uint              `json:"stop_timeout"` // seconds
 	Log           LogConfig         `json:"log_configuration"`
+
+	NetNS          *Namespace          `json:"netns,omitempty"`
+	NetworkOptions map[string][]string `json:"network_options,omitempty"`
 }
 
 // PortMapping publishes a port of the container.

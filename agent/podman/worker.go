@@ -17,6 +17,8 @@ const (
 	lastRetry  = 5 * time.Minute
 	// waitRetry is when to look again at what Podman itself is at work on.
 	waitRetry = time.Second
+	// exitSettles is what Podman needs to record that a container ended.
+	exitSettles = 200 * time.Millisecond
 	// proving is how long a container that Podman restarted has to run before
 	// it is taken for running.
 	proving = 10 * time.Second
@@ -36,6 +38,7 @@ type worker struct {
 	failures  int
 	notBefore time.Time
 	state     wire.ServiceState
+	watched   int // process whose end is being waited for
 }
 
 // errWait ends a run that can go on only later.
@@ -106,7 +109,8 @@ func (r *Runtime) settle(ctx context.Context, w *worker) error {
 		started = started || act.verb == start
 		if act.verb == settled {
 			r.observe(w, target, act.container)
-			return nil
+			r.watch(ctx, w, act.container.State.PID)
+			return r.noteRun(target, act.container)
 		}
 		if err := r.do(ctx, w, target, act); err != nil {
 			return err
@@ -128,6 +132,7 @@ func (r *Runtime) look(ctx context.Context, k key) ([]Container, error) {
 			return nil, err
 		}
 		if got, ours := keyOf(c.Config.Labels); found && ours && got == k {
+			c.interrupted = r.runs.Interrupted(c.ID)
 			out = append(out, c)
 		}
 	}
@@ -173,7 +178,11 @@ func (r *Runtime) create(ctx context.Context, w *worker, target *want) error {
 	}
 	r.progress(w, wire.PhasePending, "creating")
 	return r.step(ctx, func() error {
-		id, err := r.client.Create(ctx, target.spec)
+		spec, err := r.network(ctx, target.spec)
+		if err != nil {
+			return err
+		}
+		id, err := r.client.Create(ctx, spec)
 		if hasStatus(err, http.StatusConflict) {
 			return r.nameIsFree(ctx, w.key) // it was not when it came to it
 		}
@@ -232,6 +241,44 @@ func (r *Runtime) start(ctx context.Context, target *want, c Container) error {
 	return nil
 }
 
+// noteRun remembers what a reboot would blur, for the one policy to which it
+// matters whether a container came to its end by itself.
+func (r *Runtime) noteRun(target *want, c Container) error {
+	if target == nil || target.policy != wire.RestartOnFailure {
+		return nil
+	}
+	if c.State.Status == "running" {
+		return r.runs.Started(c.ID)
+	}
+	return r.runs.Ended(c.ID)
+}
+
+// watch has a pass made as soon as the process ends.
+func (r *Runtime) watch(ctx context.Context, w *worker, pid int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if pid == 0 || w.watched == pid {
+		return
+	}
+	w.watched = pid
+	go func() {
+		err := awaitExit(ctx, pid)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if w.watched == pid {
+			w.watched = 0
+		}
+		switch {
+		case err == nil:
+			r.later(exitSettles)
+		case errors.Is(err, errExited):
+			r.later(waitRetry)
+		case ctx.Err() == nil:
+			r.log.Debug("a container's end is noticed at the next tick only", "service", w.key.String(), "error", err)
+		}
+	}()
+}
+
 // remove stops a container, however long that takes, and deletes it.
 func (r *Runtime) remove(ctx context.Context, w *worker, c Container) error {
 	r.progress(w, wire.PhaseRemoving, "stopping")
@@ -244,7 +291,7 @@ func (r *Runtime) remove(ctx context.Context, w *worker, c Container) error {
 		}
 		r.log.Info("container removed", "deployment", w.key.deployment, "service", w.key.service, "container", short(c.ID))
 		r.hurry()
-		return nil
+		return r.runs.Forget(c.ID)
 	})
 }
 

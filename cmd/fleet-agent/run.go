@@ -11,6 +11,7 @@ import (
 
 	"github.com/nationtech/fleetctl/agent"
 	"github.com/nationtech/fleetctl/agent/config"
+	"github.com/nationtech/fleetctl/agent/disk"
 	"github.com/nationtech/fleetctl/agent/inventory"
 	"github.com/nationtech/fleetctl/agent/link"
 	"github.com/nationtech/fleetctl/agent/podman"
@@ -36,7 +37,8 @@ func run(ctx context.Context, c config.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	engine, engineName := engine(c, log)
+	facts := inventory.Collect("/", c.StateDir)
+	engine, engineName := engine(c, facts.BootID, log)
 	a, err := agent.New(agent.Config{
 		Device:     c.DeviceID,
 		Version:    version,
@@ -65,11 +67,16 @@ func run(ctx context.Context, c config.Config, log *slog.Logger) error {
 	return err
 }
 
-func engine(c config.Config, log *slog.Logger) (agent.Engine, string) {
+func engine(c config.Config, boot string, log *slog.Logger) (agent.Engine, string) {
 	if !c.Podman.Enabled {
 		return &agent.NoEngine{Reason: "podman is disabled in the device's configuration (podman.enabled)"}, "none"
 	}
+	runs, err := disk.OpenRuns(c.StateDir, boot)
+	if err != nil {
+		log.Warn("it is not known which containers ran before the last boot", "error", err)
+	}
 	return podman.New(podman.Config{
+		Runs:               runs,
 		Client:             podman.NewClient(c.Podman.Socket),
 		InsecureRegistries: c.Podman.InsecureRegistries,
 		Log:                log,
