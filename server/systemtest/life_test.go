@@ -287,7 +287,8 @@ func TestTellsSystemdWhenReady(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	p := launch(t, dataDir(t), []string{"NOTIFY_SOCKET=" + socket})
+	dir := dataDir(t)
+	p := launch(t, dir, []string{"NOTIFY_SOCKET=" + socket})
 	if err := conn.SetReadDeadline(time.Now().Add(startDeadline)); err != nil {
 		t.Fatal(err)
 	}
@@ -298,6 +299,10 @@ func TestTellsSystemdWhenReady(t *testing.T) {
 	}
 	if got := strings.TrimSpace(string(buf[:n])); got != "READY=1" {
 		t.Errorf("told systemd %q", got)
+	}
+	// The API server inside has a READY of its own, which comes earlier.
+	if _, err := os.Stat(filepath.Join(dir, "endpoints.json")); err != nil {
+		t.Errorf("told systemd too early: %v", err)
 	}
 	p.awaitReady()
 	p.stopCleanly()

@@ -85,17 +85,35 @@ func runAll(ctx context.Context, opts allOptions) error {
 	opts.Log = logging.Open(logs, opts.stderr, level)
 	defer func() { _ = opts.Log.Close() }()
 
+	// Kubernetes' API server tells systemd that it is ready by itself, long
+	// before the rest of us is; it must not find whom to tell.
+	notify := os.Getenv("NOTIFY_SOCKET")
+	if err := os.Unsetenv("NOTIFY_SOCKET"); err != nil {
+		return fmt.Errorf("keep systemd's socket from the API server: %w", err)
+	}
+
 	return allinone.Run(ctx, opts.Config, func(e allinone.Endpoints) error {
 		opts.Log.Info("ready", "took", time.Since(begin).Round(time.Millisecond))
 		if err := printEndpoints(opts, e); err != nil {
 			return fmt.Errorf("print where the server is: %w", err)
 		}
-		// Without a systemd that waits for it this does nothing.
-		if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
-			return fmt.Errorf("tell systemd that we are ready: %w", err)
-		}
-		return nil
+		return tellReady(notify)
 	})
+}
+
+// tellReady sends READY=1 (sd_notify(3)) to the socket that systemd gave us;
+// without one it does nothing.
+func tellReady(socket string) error {
+	if socket == "" {
+		return nil
+	}
+	if err := os.Setenv("NOTIFY_SOCKET", socket); err != nil {
+		return fmt.Errorf("restore systemd's socket: %w", err)
+	}
+	if _, err := daemon.SdNotify(true, daemon.SdNotifyReady); err != nil {
+		return fmt.Errorf("tell systemd that we are ready: %w", err)
+	}
+	return nil
 }
 
 func printEndpoints(opts allOptions, e allinone.Endpoints) error {
