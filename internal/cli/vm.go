@@ -32,7 +32,7 @@ listed, changed or deleted.`,
 	cmd.AddCommand(
 		newVMCreateCmd(v), newVMListCmd(v), newVMInfoCmd(v), newVMSSHCmd(v),
 		newVMPowerCmd(v, powerStart), newVMPowerCmd(v, powerStop), newVMPowerCmd(v, powerRestart), newVMPowerCmd(v, powerCycle),
-		newVMDeleteCmd(v),
+		newVMDeleteCmd(v), newVMSnapshotCmd(v), newVMResizeCmd(v), newVMConsoleCmd(v), newVMCopyCmd(v), newVMForwardCmd(v),
 	)
 	return cmd
 }

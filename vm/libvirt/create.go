@@ -131,9 +131,7 @@ func (h *Hypervisor) defineWithVolumes(ctx context.Context, in domainInput, seed
 	}
 	defer pool.Free()
 	name := in.Spec.Name
-	in.Disk = poolPath + "/" + diskVolume(name)
-	in.Seed = poolPath + "/" + seedVolume(name)
-	in.Console = poolPath + "/" + consoleVolume(name)
+	in.Disk, in.Seed, in.Console, in.NVRAM = inPool(diskVolume(name)), inPool(seedVolume(name)), inPool(consoleVolume(name)), inPool(nvramVolume(name))
 	text, err := domainXML(in)
 	if err != nil {
 		return nil, fmt.Errorf("encode domain: %w", err)

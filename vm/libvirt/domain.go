@@ -19,6 +19,7 @@ type domainInput struct {
 	Disk     string         // paths on the hypervisor
 	Seed     string
 	Console  string
+	NVRAM    string
 	Metadata string // XML
 }
 
@@ -78,10 +79,11 @@ func bootUEFI(os *libvirtxml.DomainOS, in domainInput) {
 	if in.Emulator.Remote {
 		os.Firmware = "efi"
 		os.Loader = &libvirtxml.DomainLoader{Secure: "no"}
+		os.NVRam = &libvirtxml.DomainNVRam{NVRam: in.NVRAM}
 		return
 	}
 	os.Loader = &libvirtxml.DomainLoader{Path: in.Firmware.Code, Readonly: "yes", Type: "pflash"}
-	os.NVRam = &libvirtxml.DomainNVRam{Template: in.Firmware.Vars}
+	os.NVRam = &libvirtxml.DomainNVRam{NVRam: in.NVRAM, Template: in.Firmware.Vars}
 }
 
 func devices(in domainInput) *libvirtxml.DomainDeviceList {

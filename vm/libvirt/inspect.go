@@ -101,13 +101,9 @@ func describe(domain *libvirt.Domain) (vm.VM, error) {
 	if err != nil {
 		return vm.VM{}, fmt.Errorf("read domain state: %w", err)
 	}
-	text, err := domain.GetXMLDesc(0)
+	d, err := definition(domain)
 	if err != nil {
-		return vm.VM{}, fmt.Errorf("describe domain: %w", err)
-	}
-	var d libvirtxml.Domain
-	if err := d.Unmarshal(text); err != nil {
-		return vm.VM{}, fmt.Errorf("decode domain: %w", err)
+		return vm.VM{}, err
 	}
 	machine := fromDomain(d, meta)
 	machine.State = stateOf(state, meta)
@@ -115,6 +111,19 @@ func describe(domain *libvirt.Domain) (vm.VM, error) {
 		machine.Address = leaseOf(domain)
 	}
 	return machine, nil
+}
+
+// definition is the domain as it will be at its next start.
+func definition(domain *libvirt.Domain) (libvirtxml.Domain, error) {
+	var d libvirtxml.Domain
+	text, err := domain.GetXMLDesc(libvirt.DOMAIN_XML_INACTIVE)
+	if err != nil {
+		return d, fmt.Errorf("describe domain: %w", err)
+	}
+	if err := d.Unmarshal(text); err != nil {
+		return d, fmt.Errorf("decode domain: %w", err)
+	}
+	return d, nil
 }
 
 func stateOf(state libvirt.DomainState, meta metadata) vm.State {

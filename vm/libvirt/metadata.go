@@ -34,6 +34,19 @@ type metadata struct {
 	Firmware vm.Firmware `xml:"firmware,attr"`
 	Accel    vm.Accel    `xml:"accel,attr"`
 	Created  time.Time   `xml:"created,attr"`
+	// Layer counts the disk's overlays, so that each gets a name of its own.
+	Layer     int        `xml:"layer,attr,omitempty"`
+	Snapshots []snapshot `xml:"snapshot"`
+}
+
+// snapshot says which volumes hold a machine's past state.
+type snapshot struct {
+	Name    string    `xml:"name,attr"`
+	Created time.Time `xml:"created,attr"`
+	Disk    string    `xml:"disk,attr"` // path of the layer that was current
+	DiskGiB int       `xml:"diskGiB,attr"`
+	Memory  string    `xml:"memory,attr,omitempty"` // path; "" when it was stopped
+	NVRAM   string    `xml:"nvram,attr,omitempty"`  // volume; "" without UEFI
 }
 
 func newMetadata(spec vm.Spec, accel vm.Accel, now time.Time) metadata {
@@ -71,6 +84,15 @@ func (m metadata) encodeBare() (string, error) {
 		return "", fmt.Errorf("encode metadata: %w", err)
 	}
 	return string(text), nil
+}
+
+func (m metadata) find(name string) (snapshot, bool) {
+	for _, s := range m.Snapshots {
+		if s.Name == name {
+			return s, true
+		}
+	}
+	return snapshot{}, false
 }
 
 func decodeMetadata(text string) (metadata, error) {

@@ -18,6 +18,18 @@ func diskVolume(name string) string    { return name + ".disk.qcow2" }
 func seedVolume(name string) string    { return name + ".seed.iso" }
 func consoleVolume(name string) string { return name + ".console.log" }
 
+func nvramVolume(name string) string { return name + ".nvram.fd" }
+
+// layerVolume is the disk's n-th overlay; the first is diskVolume.
+func layerVolume(name string, n int) string { return fmt.Sprintf("%s.disk.%d.qcow2", name, n) }
+
+func isLayer(volume, name string) bool { return strings.HasPrefix(volume, name+".disk.") }
+
+func snapshotMemory(name, snapshot string) string { return name + ".snapshot." + snapshot + ".memory" }
+func snapshotNVRAM(name, snapshot string) string  { return name + ".snapshot." + snapshot + ".nvram.fd" }
+
+func inPool(volume string) string { return poolPath + "/" + volume }
+
 // belongsTo says whether a volume is one of the machine's.
 func belongsTo(volume, name string) bool { return strings.HasPrefix(volume, name+".") }
 
