@@ -105,19 +105,23 @@ func (s *Store) ForgetDevice(ctx context.Context, device string) error {
 // Get reads a key; ErrNotFound when it has no value.
 func (s *Store) Get(ctx context.Context, b wire.Bucket, key string) (Value, error) {
 	// By subject (NATS ADR-31): the answer is the stored message itself.
-	msg, err := s.nc.RequestMsgWithContext(ctx, nats.NewMsg(b.DirectGetSubject(key)))
+	msg, err := s.request(ctx, b.DirectGetSubject(key))
 	if err != nil {
 		return Value{}, unavailable(fmt.Errorf("get %s from %s: %w", key, b, err))
 	}
-	switch status := msg.Header.Get("Status"); {
-	case status == "404":
+	value, stored, err := parseValue(msg)
+	switch status := msg.Header.Get(statusHeader); {
+	case err != nil:
+		return Value{}, fmt.Errorf("get %s from %s: %w", key, b, err)
+	case stored && msg.Header.Get(operationHeader) == "":
+		return value, nil
+	case stored, status == "404":
 		return Value{}, fmt.Errorf("get %s from %s: %w", key, b, ErrNotFound)
-	case status != "":
+	case status == "503":
+		return Value{}, unavailable(fmt.Errorf("get %s from %s: %w", key, b, nats.ErrNoResponders))
+	default:
 		return Value{}, fmt.Errorf("get %s from %s: %s %s", key, b, status, msg.Header.Get("Description"))
-	case msg.Header.Get("KV-Operation") != "":
-		return Value{}, fmt.Errorf("get %s from %s: %w", key, b, ErrNotFound)
 	}
-	return parseValue(msg)
 }
 
 // Keys lists the keys of desired-state: manifests (a device id) and deployments

@@ -1,0 +1,144 @@
+package broker_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/nationtech/fleetctl/internal/callout"
+	"github.com/nationtech/fleetctl/internal/wire"
+)
+
+// TestAttacks lets a stolen device try everything against another, on a real
+// server with the real callout. Each attack has a device of its own.
+func TestAttacks(t *testing.T) {
+	f := newFleet(t)
+	j := newJudge(t, f)
+	for i, a := range attacks() {
+		id := fmt.Sprintf("evil-%d", i)
+		t.Run(a.name, func(t *testing.T) {
+			for _, harm := range j.try(t, a, id) {
+				t.Error(harm)
+			}
+		})
+		if t.Failed() && testing.Short() {
+			return
+		}
+	}
+	checkDeviceWorks(t, f, f.device(t, "pi-1"))
+}
+
+// try runs one attack and gives the harm that it did.
+func (j *judge) try(t *testing.T, a attack, id string) []string {
+	t.Helper()
+	r := j.f.rawAs(t, id)
+	defer r.conn.Close()
+	before, strays := j.snapshot(t, id), j.strays.Load()
+	a.run(r, id)
+	r.settle() // false when the server hung up, which is its right
+	j.drain(t)
+	harm := j.verdict(t, id, before, strays)
+	j.stimulus(t)
+	if strings.HasPrefix(a.name, "header") {
+		j.watchAnew(t)
+	}
+	r.settle()
+	if excerpt, found := leak(r.loot()); found {
+		harm = append(harm, fmt.Sprintf("the attacker got …%q…", excerpt))
+	}
+	return harm
+}
+
+// TestJudgeSeesHarm shows that the judge of the attacks is not blind.
+func TestJudgeSeesHarm(t *testing.T) {
+	f := newFleet(t)
+	j := newJudge(t, f)
+	operator := func(subject, payload string) func(*raw, string) {
+		return func(*raw, string) {
+			if err := f.operator.Publish(subject, []byte(payload)); err != nil {
+				t.Error(err)
+			}
+			if err := f.operator.FlushTimeout(patience); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	for _, a := range []attack{
+		{"another manifest", operator(wire.BucketDesired.Subject(victimID), "forged")},
+		{"the same bytes again", operator(wire.BucketDesired.Subject(victimID), secret)},
+		{"a new key", operator(wire.BucketDesired.Subject("evil.x"), "forged")},
+		{"a purge", operator("$JS.API.STREAM.PURGE.KV_device-info", "")},
+		{"a consumer", operator("$JS.API.CONSUMER.CREATE.KV_device-info.c", `{"stream_name":"KV_device-info","config":{"name":"c","inactive_threshold":60000000000}}`)},
+		{"a command", func(*raw, string) {
+			_ = f.api.Publish(wire.CommandSubject(victimID, "ping"), nil)
+			_ = f.api.FlushTimeout(patience)
+		}},
+		{"an answer for the victim", func(*raw, string) { _ = j.victim.nc.Publish(wire.ReplySubject(victimID, "x"), nil) }},
+		{"a leak", func(r *raw, id string) {
+			r.sub(wire.HintSubject(id))
+			r.settle()
+			_ = f.operator.PublishMsg(&nats.Msg{Subject: wire.BucketDesired.Subject(id), Header: nats.Header{"X": {secret}}})
+			_ = f.operator.FlushTimeout(patience)
+		}},
+	} {
+		t.Run(a.name, func(t *testing.T) {
+			if harm := j.try(t, a, "evil"); len(harm) == 0 {
+				t.Error("not seen")
+			}
+		})
+	}
+}
+
+// TestHostileIDs connects with ids that would widen the permissions, and with
+// the right password for them: the id alone has to stop them.
+func TestHostileIDs(t *testing.T) {
+	f := newFleet(t)
+	for _, id := range []string{
+		"*", ">", "a.b", "pi-1.>", ".", "", " ", "pi 1", "pi-1\n", "pi-1\x00", "PI-1", "pi_1", "-pi", "pi-", "pі-1", "pi‑1", "ｐi-1",
+		strings.Repeat("a", 64), "$SYS", "pi-1 >", "{{name()}}",
+	} {
+		d, err := f.dial("pi-1", nats.UserInfo(id, callout.PSK(f.key, id)))
+		if err == nil {
+			d.nc.Close()
+			t.Errorf("%q was let in", id)
+		}
+	}
+}
+
+// TestFlood measures another device's round trip while one floods.
+func TestFlood(t *testing.T) {
+	const most = 250 * time.Millisecond
+	f := newFleet(t)
+	victim := f.device(t, victimID)
+	flooding, stop := f.rawAs(t, "evil"), make(chan struct{})
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		payload := strings.Repeat("A", 60<<10)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				flooding.pub(ownSubjects("evil")[0], "", payload)
+			}
+		}
+	}()
+	var worst time.Duration
+	for range 200 {
+		began := time.Now()
+		if err := victim.put(wire.BucketHeartbeat, wire.HeartbeatKey(victimID), []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		worst = max(worst, time.Since(began))
+	}
+	close(stop)
+	<-stopped
+	t.Logf("worst round trip during a flood: %s", worst)
+	if worst > most {
+		t.Errorf("worst round trip %s, at most %s", worst, most)
+	}
+}
