@@ -239,7 +239,7 @@ func (s *server) keepCerts(context.Context) (supervise.Part, error) {
 func (s *server) ready(context.Context) error {
 	select {
 	case <-s.kube.Done():
-		return errors.New("Kubernetes API has ended")
+		return errors.New("the Kubernetes API has ended")
 	default:
 	}
 	if !s.broker.Ready() {
