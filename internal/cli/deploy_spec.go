@@ -54,7 +54,8 @@ func (s *deploySpec) deployment(namespace string) (*v1alpha1.Deployment, error) 
 	}, nil
 }
 
-// service builds the one container, which is named like its Deployment.
+// service builds the one container, which is named like its Deployment, and
+// checks it by the rules that the agent will apply.
 func (s *deploySpec) service() (*v1alpha1.Service, error) {
 	if s.image == "" {
 		return nil, errors.New("--image is needed: which container should run")
@@ -68,18 +69,19 @@ func (s *deploySpec) service() (*v1alpha1.Service, error) {
 		key, value, ok := strings.Cut(e, "=")
 		if !ok {
 			errs = append(errs, fmt.Errorf("--env %q is not KEY=VALUE", e))
+			continue
 		}
 		out.Env = append(out.Env, v1alpha1.EnvVar{Name: key, Value: value})
 	}
 	for _, v := range s.volumes {
 		volume, err := parseVolume(v)
-		errs = append(errs, err)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
 		out.Volumes = append(out.Volumes, volume)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
-	return out, checkService(out)
+	return out, errors.Join(append(errs, checkService(out))...)
 }
 
 // checkService applies the rules that the agent will apply, before anything is

@@ -38,6 +38,9 @@ func awaitDeployed(ctx context.Context, f *Factory, c client.Client, d *v1alpha1
 	current := &v1alpha1.Deployment{}
 	err := wait.PollUntilContextTimeout(ctx, deployPoll, timeout, true, func(ctx context.Context) (bool, error) {
 		if err := c.Get(ctx, client.ObjectKeyFromObject(d), current); err != nil {
+			if ctx.Err() != nil {
+				return false, nil // time is up: the poll says so
+			}
 			return false, explainKube(fmt.Errorf("look at deployment %s: %w", d.Name, err))
 		}
 		if current.UID != d.UID {
@@ -90,6 +93,9 @@ func awaitDeleted(ctx context.Context, c client.Client, d *v1alpha1.Deployment, 
 		err := c.Get(ctx, client.ObjectKeyFromObject(d), current)
 		if apierrors.IsNotFound(err) {
 			return true, nil
+		}
+		if ctx.Err() != nil {
+			return false, nil
 		}
 		return err == nil && current.UID != d.UID, err
 	})

@@ -24,6 +24,7 @@ func kubeClient(f *Factory) (client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	config.QPS = -1 // a person does not type fast enough to need a limit
 	scheme := runtime.NewScheme()
 	if err := v1alpha1.AddToScheme(scheme); err != nil {
 		return nil, fmt.Errorf("register API types: %w", err)

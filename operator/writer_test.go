@@ -1,0 +1,181 @@
+package operator
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nationtech/fleetctl/internal/wire"
+	"github.com/nationtech/fleetctl/operator/desired"
+	"github.com/nationtech/fleetctl/operator/memstore"
+)
+
+var signer = ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+
+func newTestWriter(store *memstore.Store) *writer {
+	return newWriter(store, signer, time.Now, slog.New(slog.DiscardHandler))
+}
+
+func stateOf(uid, content string) *desired.State {
+	data := []byte(`{"uid":"` + uid + `","x":"` + content + `"}`)
+	return &desired.State{UID: uid, Bytes: data, Hash: wire.Hash(data)}
+}
+
+func wanting(states map[string]*desired.State) want { return want{states: states} }
+
+func mustSync(t *testing.T, wr *writer, w want, always bool) []string {
+	t.Helper()
+	released, err := wr.sync(t.Context(), "pi-1", w, always)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return released
+}
+
+func TestSyncOrdersItsWrites(t *testing.T) {
+	store := memstore.New()
+	wr := newTestWriter(store)
+	a, b, b2 := stateOf("ua", "1"), stateOf("ub", "1"), stateOf("ub", "2")
+	for i, step := range []struct {
+		states   map[string]*desired.State
+		writes   []string
+		released []string
+	}{
+		{nil, []string{"put pi-1"}, nil},
+		{map[string]*desired.State{"a": a, "b": b}, []string{"put pi-1.a", "put pi-1.b", "put pi-1"}, nil},
+		{map[string]*desired.State{"a": a, "b": b}, nil, nil},
+		{map[string]*desired.State{"a": a, "b": b2}, []string{"put pi-1.b", "put pi-1"}, nil},
+		{map[string]*desired.State{"b": b2}, []string{"put pi-1", "del pi-1.a"}, []string{"ua"}},
+		{map[string]*desired.State{"b": a}, []string{"put pi-1.b", "put pi-1"}, []string{"ub"}},
+		{nil, []string{"put pi-1", "del pi-1.b"}, []string{"ua"}},
+	} {
+		before := len(store.Writes())
+		released := mustSync(t, wr, wanting(step.states), true)
+		if writes := store.Writes()[before:]; !slices.Equal(writes, step.writes) || !slices.Equal(released, step.released) {
+			t.Errorf("step %d: wrote %v, released %v", i, writes, released)
+		}
+	}
+	for _, uid := range []string{"ua", "ub"} {
+		if wr.held(uid) {
+			t.Errorf("%s is still held", uid)
+		}
+	}
+}
+
+func TestAnUnknownDeviceGetsNoManifest(t *testing.T) {
+	store := memstore.New()
+	mustSync(t, newTestWriter(store), want{}, false)
+	if keys := store.Snapshot(); len(keys) != 0 {
+		t.Errorf("wrote %v", keys)
+	}
+}
+
+func TestSyncGoesOnWhereItFailed(t *testing.T) {
+	store := memstore.New()
+	wr := newTestWriter(store)
+	full := errors.New("full")
+	a := map[string]*desired.State{"a": stateOf("ua", "1")}
+	store.Fail(full)
+	if _, err := wr.sync(t.Context(), "pi-1", wanting(a), true); !errors.Is(err, full) {
+		t.Fatal(err)
+	}
+	store.Fail(nil)
+	mustSync(t, wr, wanting(a), true)
+	store.Fail(full)
+	if _, err := wr.sync(t.Context(), "pi-1", want{}, true); !errors.Is(err, full) {
+		t.Fatal(err)
+	}
+	if !wr.held("ua") {
+		t.Error("a key that is still there is thought removed")
+	}
+	store.Fail(nil)
+	if released := mustSync(t, wr, want{}, true); !slices.Equal(released, []string{"ua"}) {
+		t.Errorf("released %v", released)
+	}
+}
+
+// TestLoad: a new operator knows what the last one wrote, and trusts no
+// manifest that our key did not sign.
+func TestLoad(t *testing.T) {
+	store := memstore.New()
+	a := map[string]*desired.State{"a": stateOf("ua", "1")}
+	mustSync(t, newTestWriter(store), wanting(a), true)
+
+	wr := newTestWriter(store)
+	if err := wr.load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before := len(store.Writes())
+	mustSync(t, wr, wanting(a), true)
+	if writes := store.Writes()[before:]; len(writes) != 0 {
+		t.Errorf("wrote %v again", writes)
+	}
+	if !wr.held("ua") || wr.revision("pi-1") == 0 {
+		t.Error("what is stored was not loaded")
+	}
+
+	other := ed25519.NewKeyFromSeed(append(make([]byte, ed25519.SeedSize-1), 1))
+	later := uint64(time.Now().Add(time.Hour).UnixMilli())
+	forged, err := wire.Seal(wire.KindManifest, desired.Manifest("pi-1", later, nil), other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.PutManifest(t.Context(), "pi-1", forged); err != nil {
+		t.Fatal(err)
+	}
+	wr = newTestWriter(store)
+	if err := wr.load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	mustSync(t, wr, wanting(a), true)
+	var m wire.Manifest
+	if err := wire.Open(wire.KindManifest, store.Snapshot()["pi-1"], []ed25519.PublicKey{signer.Public().(ed25519.PublicKey)}, &m); err != nil {
+		t.Fatal(err)
+	}
+	if m.Revision <= later || len(m.Deployments) != 1 {
+		t.Errorf("manifest %+v", m)
+	}
+}
+
+func TestAuditFindsWhatWentAndWhatCame(t *testing.T) {
+	store := memstore.New()
+	wr := newTestWriter(store)
+	a := map[string]*desired.State{"a": stateOf("ua", "1")}
+	mustSync(t, wr, wanting(a), true)
+	if differ, err := wr.audit(t.Context()); err != nil || len(differ) != 0 {
+		t.Fatalf("nothing changed, and yet %v, %v", differ, err)
+	}
+	if err := store.PutDesired(t.Context(), "pi-2", "stray", []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Delete(t.Context(), "pi-1", "a"); err != nil {
+		t.Fatal(err)
+	}
+	differ, err := wr.audit(t.Context())
+	slices.Sort(differ)
+	if err != nil || !slices.Equal(differ, []string{"pi-1", "pi-2"}) {
+		t.Fatalf("differ %v, %v", differ, err)
+	}
+	mustSync(t, wr, wanting(a), true)
+	if _, err := wr.sync(t.Context(), "pi-2", want{}, false); err != nil {
+		t.Fatal(err)
+	}
+	got := store.Snapshot()
+	if len(got) != 2 || string(got["pi-1.a"]) != string(a["a"].Bytes) || got["pi-1"] == nil {
+		t.Errorf("the store has %v", got)
+	}
+}
+
+func TestARevisionThatCannotBeOursIsIgnored(t *testing.T) {
+	wr := newTestWriter(memstore.New())
+	if wr.accepted("pi-1", 1<<63) {
+		t.Error("taken")
+	}
+	mustSync(t, wr, want{}, true)
+	if wr.accepted("pi-1", wr.revision("pi-1")) {
+		t.Error("the device has what is stored, and yet a newer manifest is wanted")
+	}
+}
