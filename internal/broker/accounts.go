@@ -84,8 +84,8 @@ func deviceStreams() []string {
 	return []string{wire.HintSubject("*"), wire.CommandSubject("*", "*")}
 }
 
-// accountsConfig is the accounts part of the server's configuration.
-func accountsConfig(ids identities) (string, error) {
+// fleetAccounts is the accounts part of the server's configuration.
+func fleetAccounts(ids identities) accountsFile {
 	fleet := account{JetStream: "enabled", Users: ids.users(wire.AccountFleet)}
 	devices := account{
 		// The subject that answers go to (a publish's reply) is checked by
@@ -106,19 +106,22 @@ func accountsConfig(ids identities) (string, error) {
 		fleet.Exports = append(fleet.Exports, export{Stream: s, Accounts: only})
 		devices.Imports = append(devices.Imports, imported{Stream: &source{wire.AccountFleet, s}})
 	}
-
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false) // ">" is a wildcard
-	err := enc.Encode(accountsFile{
+	return accountsFile{
 		Accounts: map[string]account{
 			wire.AccountFleet:   fleet,
 			wire.AccountDevices: devices,
 			wire.AccountSystem:  {Users: ids.users(wire.AccountSystem)},
 		},
 		SystemAccount: wire.AccountSystem,
-	})
-	if err != nil {
+	}
+}
+
+// encode gives the text that nats-server parses.
+func (f accountsFile) encode() (string, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // ">" is a wildcard
+	if err := enc.Encode(f); err != nil {
 		return "", fmt.Errorf("encode accounts: %w", err)
 	}
 	return b.String(), nil

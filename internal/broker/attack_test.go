@@ -1,13 +1,21 @@
 package broker_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/nationtech/fleetctl/internal/broker"
 	"github.com/nationtech/fleetctl/internal/callout"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
@@ -89,6 +97,67 @@ func TestJudgeSeesHarm(t *testing.T) {
 				t.Error("not seen")
 			}
 		})
+	}
+}
+
+// TestAttacksBite takes a protection away and wants the attack against it to
+// work: else the suite would pass because its attacks are wrong.
+func TestAttacksBite(t *testing.T) {
+	for name, tt := range map[string]struct {
+		run    starter
+		attack string
+	}{
+		"hints without mappings":    {broker.StartWithoutMappings, "reply to desired." + victimID},
+		"commands without mappings": {broker.StartWithoutMappings, "reply to device-commands." + victimID + ".ping"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleetWith(t, tt.run)
+			victim := f.device(t, victimID)
+			heard := make(chan *nats.Msg, 64)
+			for _, s := range []string{wire.HintSubject(victimID), wire.CommandSubject(victimID, "*")} {
+				must(victim.nc.ChanSubscribe(s, heard))(t)
+			}
+			if err := victim.nc.FlushTimeout(patience); err != nil {
+				t.Fatal(err)
+			}
+			i := slices.IndexFunc(attacks(), func(a attack) bool { return a.name == tt.attack })
+			r := f.rawAs(t, "evil")
+			attacks()[i].run(r, "evil")
+			eventually(t, "the attack works", func() bool { return len(heard) > 0 })
+		})
+	}
+}
+
+// TestLimitsHold wants the server's own words for what a device may not exceed.
+func TestLimitsHold(t *testing.T) {
+	f := newFleet(t)
+	for name, want := range map[string]string{
+		"10,000 subscriptions": "Maximum Subscriptions Exceeded", "a payload of 128 KiB + 1": "Maximum Payload Violation",
+		"a state of 64 KiB + 1": "message size exceeds maximum allowed", "a heartbeat of 4 KiB + 1": "message size exceeds maximum allowed",
+		"a control line without end": "Maximum Control Line Exceeded",
+	} {
+		i := slices.IndexFunc(attacks(), func(a attack) bool { return a.name == name })
+		id := fmt.Sprintf("evil-%d", i)
+		r := f.rawAs(t, id)
+		r.sub("_INBOX." + id + ".>")
+		attacks()[i].run(r, id)
+		r.settle()
+		eventually(t, name+" is refused", func() bool { return strings.Contains(strings.ToLower(r.bytes()), strings.ToLower(want)) })
+	}
+}
+
+// TestPlaintextIsRefused sends a password in the clear; it must not be taken.
+func TestPlaintextIsRefused(t *testing.T) {
+	f := newFleet(t)
+	conn := must(net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(f.broker.Port()))))(t)
+	defer conn.Close()
+	must(fmt.Fprint(conn, connectLine("pi-1", callout.PSK(f.key, "pi-1"))+"PING\r\n"))(t)
+	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	said, err := io.ReadAll(conn)
+	if err != nil && !errors.Is(err, syscall.ECONNRESET) || strings.Contains(string(said), "PONG") {
+		t.Errorf("the server went on in the clear: %v, %.200q", err, said)
 	}
 }
 

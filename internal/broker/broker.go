@@ -61,7 +61,9 @@ type Broker struct {
 
 // Start runs the server, with its buckets in place. Devices are refused until
 // a callout answers for them.
-func Start(ctx context.Context, cfg Config) (*Broker, error) {
+func Start(ctx context.Context, cfg Config) (*Broker, error) { return start(ctx, cfg, fleetAccounts) }
+
+func start(ctx context.Context, cfg Config, accounts func(identities) accountsFile) (*Broker, error) {
 	if cfg.Devices == 0 {
 		cfg.Devices = defaultDevices
 	}
@@ -72,7 +74,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{}
-	opts, err := b.options(cfg)
+	opts, err := b.options(cfg, accounts)
 	if err != nil {
 		return nil, fmt.Errorf("configure NATS server: %w", err)
 	}
@@ -115,7 +117,7 @@ func (b *Broker) ready(ctx context.Context, cfg Config) error {
 	return EnsureBuckets(ctx, js, Sizing{Devices: cfg.Devices})
 }
 
-func (b *Broker) options(cfg Config) (*server.Options, error) {
+func (b *Broker) options(cfg Config, accounts func(identities) accountsFile) (*server.Options, error) {
 	host, portText, err := net.SplitHostPort(cfg.Listen)
 	if err != nil {
 		return nil, err
@@ -134,12 +136,12 @@ func (b *Broker) options(cfg Config) (*server.Options, error) {
 	if err != nil {
 		return nil, err
 	}
-	accounts, err := accountsConfig(b.ids)
+	text, err := accounts(b.ids).encode()
 	if err != nil {
 		return nil, err
 	}
 	opts := &server.Options{}
-	if err := opts.ProcessConfigString(accounts); err != nil {
+	if err := opts.ProcessConfigString(text); err != nil {
 		return nil, err
 	}
 	opts.AuthCallout = callout

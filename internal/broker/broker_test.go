@@ -13,14 +13,21 @@ import (
 	"github.com/nationtech/fleetctl/internal/pki"
 )
 
+type starter = func(context.Context, broker.Config) (*broker.Broker, error)
+
 // start runs a broker in dir on a free loopback port, until the test ends.
 func start(t testing.TB, dir string, ca *pki.CA) *broker.Broker {
+	t.Helper()
+	return startWith(t, dir, ca, broker.Start)
+}
+
+func startWith(t testing.TB, dir string, ca *pki.CA, run starter) *broker.Broker {
 	t.Helper()
 	cert, err := ca.ServerCert("nats", []string{"127.0.0.1", "localhost"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := broker.Start(t.Context(), broker.Config{
+	b, err := run(t.Context(), broker.Config{
 		DataDir: dir, Listen: "127.0.0.1:0", TLS: cert.TLSConfig(), Devices: 100, Log: testLog(t),
 	})
 	if err != nil {

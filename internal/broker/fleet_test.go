@@ -21,8 +21,7 @@ import (
 )
 
 const (
-	patience = 10 * time.Second       // for what has to happen
-	silence  = 150 * time.Millisecond // for what must not happen
+	patience = 10 * time.Second // for what has to happen
 )
 
 // fleet is a real server with the real callout, as fleet-server runs them.
@@ -42,9 +41,14 @@ type fleet struct {
 
 func newFleet(t testing.TB) *fleet {
 	t.Helper()
+	return newFleetWith(t, broker.Start)
+}
+
+func newFleetWith(t testing.TB, run starter) *fleet {
+	t.Helper()
 	f := &fleet{t: t, ca: newCA(t), denied: map[string]bool{}}
 	dir := t.TempDir()
-	f.broker = start(t, filepath.Join(dir, "nats"), f.ca)
+	f.broker = startWith(t, filepath.Join(dir, "nats"), f.ca, run)
 	f.operator = must(f.broker.ConnectOperator())(t)
 	f.api = must(f.broker.ConnectAPI())(t)
 	f.store = must(kv.Open(f.operator))(t)
