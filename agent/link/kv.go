@@ -3,11 +3,8 @@ package link
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
-
-	"github.com/nats-io/nats.go"
 
 	"github.com/nationtech/fleetctl/internal/wire"
 )
@@ -85,11 +82,4 @@ func (l *Link) Send(subject string, data []byte) error {
 		return fmt.Errorf("send on %s: %w", subject, err)
 	}
 	return nil
-}
-
-// Offline says that err only means that there is no connection, or nobody
-// there to answer.
-func Offline(err error) bool {
-	return errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrReconnectBufExceeded) ||
-		errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrConnectionReconnecting)
 }
