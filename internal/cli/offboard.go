@@ -29,6 +29,7 @@ account with its containers, images and volumes, lines in /etc/hosts. Packages
 stay. The control plane then refuses the device until it is onboarded again.`,
 		Example: `  fleetctl offboard pi@192.0.2.7 --plan
   fleetctl offboard pi@192.0.2.7`,
+		Args: cobra.ArbitraryArgs, // judged together with --local and --file
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.targets = args
 			return runOffboard(cmd.Context(), f, o)

@@ -45,6 +45,7 @@ The device id is registered for the host's machine when the plan is made.`,
   fleetctl onboard pi@192.0.2.7 --plan
   fleetctl onboard -f hosts.yaml --yes --output json
   sudo fleetctl onboard --local --device-id gateway`,
+		Args: cobra.ArbitraryArgs, // judged together with --local and --file
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.targets = args
 			return runOnboard(cmd.Context(), f, o)
