@@ -35,13 +35,17 @@ func (s slot) makeNetwork(ctx context.Context) error {
 	ns, veth := s.netns(), s.veth()
 	return ip(ctx,
 		"netns add "+ns,
-		"link add "+veth+" type veth peer name host0 netns "+ns,
+		"link add "+veth+" type veth peer name host0 address "+s.mac()+" netns "+ns,
 		"link set "+veth+" master "+bridge+" up",
 		"-n "+ns+" link set lo up",
 		"-n "+ns+" addr add "+s.ip()+"/24 dev host0",
 		"-n "+ns+" link set host0 up",
 		"-n "+ns+" route add default via "+HarnessIP)
 }
+
+// mac goes with the address: whoever knew the slot's last host would otherwise
+// look for the next one in vain until its ARP entry expires, up to a minute.
+func (s slot) mac() string { return fmt.Sprintf("02:00:0a:d5:00:%02x", int(s)+1) }
 
 func (s slot) removeNetwork(ctx context.Context) error {
 	var commands []string
