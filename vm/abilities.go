@@ -33,3 +33,13 @@ type Resizer interface {
 	// Resize reports whether a restart is needed before all of it holds.
 	Resize(ctx context.Context, name string, size Size) (restart bool, err error)
 }
+
+// Prober says whether machines could be made, changing nothing.
+type Prober interface {
+	// CanEmulate reports whether there is an emulator, and firmware for it.
+	CanEmulate(ctx context.Context, arch Arch) error
+	// CanKVM reports whether guests of an architecture really run on KVM.
+	CanKVM(ctx context.Context, arch Arch) error
+	// HasNetwork reports whether the network is there; started says if it runs.
+	HasNetwork(ctx context.Context, name string) (started bool, err error)
+}

@@ -97,7 +97,10 @@ func (w Waiter) reached(ctx context.Context, machine VM, want WaitFor, progress 
 	if machine.Address == "" {
 		return false, errors.New("it has no address yet")
 	}
-	progress.reach(PhaseLease)
+	// An address that is there before the kernel is one from before.
+	if w.Console == nil || rank(progress.phase) >= rank(PhaseKernel) {
+		progress.reach(PhaseLease)
+	}
 	if want == WaitLease {
 		return true, nil
 	}

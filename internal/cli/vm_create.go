@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nationtech/fleetctl/assets"
+	"github.com/nationtech/fleetctl/cloudinit"
 	"github.com/nationtech/fleetctl/internal/hint"
 	"github.com/nationtech/fleetctl/vm"
 	"github.com/nationtech/fleetctl/vm/libvirt"
@@ -34,6 +37,7 @@ type vmCreateOptions struct {
 	userData string
 	packages []string
 	timezone string
+	password bool
 }
 
 func newVMCreateCmd(v *vmFactory) *cobra.Command {
@@ -71,6 +75,7 @@ can be run again after it was interrupted.`,
 	flags.StringVar(&o.userData, "user-data", "", "cloud-config `file` to lay over ours")
 	flags.StringSliceVar(&o.packages, "package", nil, "`package` to install at first boot; repeatable")
 	flags.StringVar(&o.timezone, "timezone", "", "time `zone`, such as Europe/Paris")
+	flags.BoolVar(&o.password, "password-stdin", false, "read a password from stdin, and let SSH accept it")
 	mustComplete(cmd, "arch", "x86_64", "aarch64")
 	mustComplete(cmd, "accel", "auto", "kvm", "tcg")
 	mustComplete(cmd, "firmware", "auto", "bios", "uefi")
@@ -154,6 +159,10 @@ func (o *vmCreateOptions) spec(ctx context.Context, v *vmFactory) (vm.Spec, asse
 	if err != nil {
 		return fail(err)
 	}
+	password, err := o.passwordHash(v.In)
+	if err != nil {
+		return fail(err)
+	}
 	private, public, err := assets.NewSSHKey("")
 	if err != nil {
 		return fail(err)
@@ -165,7 +174,8 @@ func (o *vmCreateOptions) spec(ctx context.Context, v *vmFactory) (vm.Spec, asse
 		FirstBoot: vm.FirstBoot{
 			User: o.user, AuthorizedKeys: []string{key.Authorized},
 			HostKeyPrivate: vm.Secret(private), HostKeyPublic: public,
-			Packages: o.packages, Timezone: o.timezone, Extra: extra,
+			PasswordHash: password,
+			Packages:     o.packages, Timezone: o.timezone, Extra: extra,
 		},
 	}.WithDefaults()
 	return spec, key, spec.Validate()
@@ -181,6 +191,23 @@ func (o *vmCreateOptions) key(v *vmFactory) (assets.SSHKey, error) {
 		return assets.SSHKey{}, err
 	}
 	return assets.EnsureSSHKey(path, "fleetctl")
+}
+
+// passwordHash reads one line; what is kept of it is its hash.
+func (o *vmCreateOptions) passwordHash(in io.Reader) (vm.Secret, error) {
+	if !o.password {
+		return "", nil
+	}
+	line, err := bufio.NewReader(in).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("read --password-stdin: %w", err)
+	}
+	password := strings.TrimRight(line, "\r\n")
+	if password == "" {
+		return "", usageError(errors.New("--password-stdin: the first line is empty"), "for example: fleetctl vm create NAME --password-stdin < FILE")
+	}
+	hash, err := cloudinit.HashPassword(password)
+	return vm.Secret(hash), err
 }
 
 // waitFor waits as long as the machine's accelerator needs.

@@ -43,6 +43,9 @@ func (h *Hypervisor) remove(ctx context.Context, name string) error {
 		if err := powerCut(domain); err != nil {
 			return err
 		}
+		if machine, err := describe(h.conn, domain); err == nil {
+			h.releaseLeases(machine.Network, machine.MAC)
+		}
 	}
 	unlock, err := h.lock(ctx, poolLock)
 	if err != nil {

@@ -22,7 +22,7 @@ func (h *Hypervisor) Get(_ context.Context, name string) (vm.VM, error) {
 		return vm.VM{}, err
 	}
 	defer domain.Free()
-	return describe(domain)
+	return describe(h.conn, domain)
 }
 
 // List implements vm.Hypervisor.
@@ -33,7 +33,7 @@ func (h *Hypervisor) List(context.Context) ([]vm.VM, error) {
 	}
 	all := []vm.VM{}
 	for i := range domains {
-		machine, err := describe(&domains[i])
+		machine, err := describe(h.conn, &domains[i])
 		domains[i].Free()
 		switch {
 		case err == nil:
@@ -92,7 +92,7 @@ func readMetadata(domain *libvirt.Domain) (metadata, error) {
 
 // describe reads everything that vm.VM has of a domain. Errors of libvirt stay
 // in the chain for is.
-func describe(domain *libvirt.Domain) (vm.VM, error) {
+func describe(conn *libvirt.Connect, domain *libvirt.Domain) (vm.VM, error) {
 	meta, err := readMetadata(domain)
 	if err != nil {
 		return vm.VM{}, err
@@ -108,7 +108,7 @@ func describe(domain *libvirt.Domain) (vm.VM, error) {
 	machine := fromDomain(d, meta)
 	machine.State = stateOf(state, meta)
 	if machine.State == vm.Running {
-		machine.Address = leaseOf(domain)
+		machine.Address = leaseOf(conn, machine.Network, machine.MAC)
 	}
 	return machine, nil
 }
@@ -139,20 +139,4 @@ func stateOf(state libvirt.DomainState, meta metadata) vm.State {
 		return vm.Crashed
 	}
 	return vm.Stopped
-}
-
-// leaseOf is the machine's IPv4 address, "" as long as it has none.
-func leaseOf(domain *libvirt.Domain) string {
-	interfaces, err := domain.ListAllInterfaceAddresses(libvirt.DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE)
-	if err != nil {
-		return ""
-	}
-	for _, i := range interfaces {
-		for _, address := range i.Addrs {
-			if address.Type == libvirt.IP_ADDR_TYPE_IPV4 {
-				return address.Addr
-			}
-		}
-	}
-	return ""
 }

@@ -9,8 +9,15 @@ import (
 	"github.com/nationtech/fleetctl/vm"
 )
 
-// Hypervisor is libvirt; in this build there is none.
-type Hypervisor struct{ vm.Hypervisor }
+// Hypervisor is libvirt; in this build there is none, and Open gives none.
+type Hypervisor struct {
+	vm.Hypervisor
+	vm.ConsoleReader
+	vm.Console
+	vm.Snapshotter
+	vm.Resizer
+	vm.Prober
+}
 
 // Open says that this program was built without libvirt.
 func Open(context.Context, Config) (*Hypervisor, error) {

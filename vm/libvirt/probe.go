@@ -1,0 +1,36 @@
+//go:build cgo && libvirt_dlopen
+
+package libvirt
+
+import (
+	"context"
+
+	"github.com/nationtech/fleetctl/firmware"
+	"github.com/nationtech/fleetctl/vm"
+)
+
+var _ vm.Prober = (*Hypervisor)(nil)
+
+// CanEmulate implements vm.Prober.
+func (h *Hypervisor) CanEmulate(_ context.Context, arch vm.Arch) error {
+	found, err := h.emulator(arch, vm.AccelTCG)
+	if err != nil || h.remote || arch != vm.AArch64 {
+		return err
+	}
+	_, err = h.Firmware.Find(firmware.Query{Arch: string(arch), Machine: found.Machine})
+	return err
+}
+
+// CanKVM implements vm.Prober.
+func (h *Hypervisor) CanKVM(ctx context.Context, arch vm.Arch) error { return h.tryKVM(ctx, arch) }
+
+// HasNetwork implements vm.Prober.
+func (h *Hypervisor) HasNetwork(_ context.Context, name string) (bool, error) {
+	network, err := h.conn.LookupNetworkByName(name)
+	if err != nil {
+		return false, noNetwork(name, plain(err))
+	}
+	defer network.Free()
+	active, err := network.IsActive()
+	return active, plain(err)
+}
