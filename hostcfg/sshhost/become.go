@@ -147,9 +147,11 @@ func (s *shell) givePassword(ctx context.Context, password func(context.Context)
 	from := s.errors()
 	ctx, cancel := context.WithTimeoutCause(ctx, sudoTimeout, fmt.Errorf("sudo did not answer within %s", sudoTimeout))
 	defer cancel()
-	asked := 0
+	asked, seen := 0, 0
 	for {
-		state, err := s.sudoState(ctx, from, asked)
+		var state sudoState
+		var err error
+		state, seen, err = s.sudoState(ctx, from, asked, seen)
 		switch {
 		case err != nil:
 			return fmt.Errorf("sudo: %w; it said: %s", err, s.sudoSaid(from))
@@ -193,27 +195,25 @@ const (
 
 // sudoState waits until sudo asks once more than it has, lets us in, or ends.
 // A PAM module may put its own prompt in place of ours: then text without a
-// newline at its end, followed by silence, is a question.
-func (s *shell) sudoState(ctx context.Context, from *stream, asked int) (sudoState, error) {
+// newline at its end, followed by silence, is a question. seen is how much of
+// the text was there at the question before.
+func (s *shell) sudoState(ctx context.Context, from *stream, asked, seen int) (sudoState, int, error) {
 	quiet := time.NewTimer(promptQuiet)
 	defer quiet.Stop()
-	var before int
 	settled := false
 	for {
-		text, rerr, changed := from.pending()
+		text, ended, changed := from.pending()
 		out, _, outChanged := s.out.pending()
-		prompts := strings.Count(string(text), s.marker+" prompt")
+		foreign := settled && len(text) > seen && text[len(text)-1] != '\n'
 		switch {
 		case strings.Contains(string(out), "\n"+s.marker+" at hello"):
-			return sudoIn, nil
+			return sudoIn, 0, nil
 		case strings.Contains(string(text), "\n"+s.marker+" out"):
-			return sudoOut, nil
-		case prompts > asked:
-			return sudoAsks, nil
-		case settled && prompts == 0 && len(text) > before && text[len(text)-1] != '\n':
-			return sudoAsks, nil
-		case rerr != nil:
-			return 0, rerr
+			return sudoOut, 0, nil
+		case strings.Count(string(text), s.marker+" prompt") > asked, foreign:
+			return sudoAsks, len(text), nil
+		case ended != nil:
+			return 0, 0, ended
 		}
 		settled = false
 		select {
@@ -224,7 +224,7 @@ func (s *shell) sudoState(ctx context.Context, from *stream, asked int) (sudoSta
 		case <-quiet.C:
 			settled = true
 		case <-ctx.Done():
-			return 0, context.Cause(ctx)
+			return 0, 0, context.Cause(ctx)
 		}
 	}
 }

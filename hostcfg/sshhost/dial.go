@@ -60,8 +60,15 @@ func (d *dialer) forget(q Question) {
 	delete(d.answers, q)
 }
 
-func (d *dialer) sudoPassword(ctx context.Context) (secret, error) {
-	return d.remember(ctx, Question{Kind: SudoPassword, Host: d.name()})
+// becomeRoot opens a root shell on a connection. A password that sudo refused
+// is not used again.
+func (d *dialer) becomeRoot(ctx context.Context, client *ssh.Client) (*shell, error) {
+	q := Question{Kind: SudoPassword, Host: d.name()}
+	s, err := becomeRoot(ctx, client, func(ctx context.Context) (secret, error) { return d.remember(ctx, q) })
+	if hint.Code(err) == hint.CodeAuth {
+		d.forget(q)
+	}
+	return s, err
 }
 
 // dial connects along the route and authenticates at each stop.

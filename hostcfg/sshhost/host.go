@@ -96,7 +96,7 @@ func (h *Host) script(ctx context.Context, script string, stdin io.Reader, timeo
 	}
 	defer h.release()
 	if h.shell == nil {
-		s, err := becomeRoot(ctx, h.link.client, h.dialer.sudoPassword)
+		s, err := h.dialer.becomeRoot(ctx, h.link.client)
 		if err != nil {
 			return output{}, h.explain(h.link, fmt.Errorf("%s: become root: %w", h.Name(), err))
 		}

@@ -38,7 +38,7 @@ func (h *Host) rootProcess(ctx context.Context, program string) (io.ReadWriteClo
 	}
 	link := h.link
 	h.release() // the connection may carry other sessions meanwhile
-	s, err := becomeRoot(ctx, link.client, h.dialer.sudoPassword)
+	s, err := h.dialer.becomeRoot(ctx, link.client)
 	if err != nil {
 		return nil, h.explain(link, err)
 	}

@@ -40,8 +40,6 @@ type Config struct {
 	// MaxSessions is how many sessions a connection may have at a time; 0
 	// is no limit.
 	MaxSessions int
-	// NoSFTP refuses the sftp subsystem.
-	NoSFTP bool
 	// NoForward refuses to forward connections, which jumps need.
 	NoForward bool
 	// CutAfterCommands closes the connection when so many commands have

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"syscall"
 
-	"github.com/pkg/sftp"
 	"golang.org/x/crypto/ssh"
 )
 
@@ -66,10 +65,6 @@ func (c *connection) session(offer ssh.NewChannel) {
 			var p struct{ Command string }
 			ok = ssh.Unmarshal(r.Payload, &p) == nil
 			run = func() uint32 { return c.exec(ch, p.Command) }
-		case "subsystem":
-			var p struct{ Name string }
-			ok = ssh.Unmarshal(r.Payload, &p) == nil && p.Name == "sftp" && !c.config.NoSFTP
-			run = func() uint32 { return serveSFTP(ch) }
 		}
 		if r.WantReply {
 			_ = r.Reply(ok, nil)
@@ -115,17 +110,6 @@ func (c *connection) exec(ch ssh.Channel, command string) uint32 {
 	var status *exec.ExitError
 	if errors.As(err, &status) {
 		return uint32(status.ExitCode())
-	}
-	return 0
-}
-
-func serveSFTP(ch ssh.Channel) uint32 {
-	server, err := sftp.NewServer(ch)
-	if err != nil {
-		return 1
-	}
-	if err := server.Serve(); err != nil && !errors.Is(err, io.EOF) {
-		return 1
 	}
 	return 0
 }
