@@ -1,0 +1,69 @@
+package presence
+
+import (
+	"testing"
+	"time"
+)
+
+var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+func link(server string, cid uint64, after time.Duration) Connection {
+	return Connection{Device: "pi-1", Server: server, CID: cid, Since: noon.Add(after)}
+}
+
+// Two observers that hear of the same links in different order must end the
+// same one, or they end both.
+func TestNewestDoesNotDependOnOrder(t *testing.T) {
+	for name, pair := range map[string][2]Connection{
+		"later":                 {link("a", 9, 0), link("b", 1, time.Second)},
+		"same time, servers":    {link("a", 1, 0), link("b", 1, 0)},
+		"same time, one server": {link("a", 1, 0), link("a", 2, 0)},
+	} {
+		for _, order := range [][2]int{{0, 1}, {1, 0}} {
+			tb := newTable()
+			tb.add(pair[order[0]])
+			older := tb.add(pair[order[1]])
+			if len(older) != 1 || older[0].key() != pair[0].key() {
+				t.Errorf("%s, order %v: ends %+v", name, order, older)
+			}
+		}
+	}
+}
+
+func TestListingDoesNotReviveWhatEnded(t *testing.T) {
+	tb := newTable()
+	stays, vanished, ends := link("a", 1, 0), link("a", 2, 0), link("a", 3, 0)
+	stays.Device, vanished.Device, ends.Device = "stays", "vanished", "ends"
+	tb.add(stays)
+	tb.add(vanished)
+	before := tb.beginListing()
+	tb.remove(ends) // its disconnect overtakes the listing that still has it
+	came := link("a", 4, 0)
+	came.Device = "came"
+	tb.add(came)
+	for _, c := range tb.endListing(before, []Connection{stays, ends}) {
+		tb.add(c)
+	}
+	for device, want := range map[string]bool{"stays": true, "vanished": false, "ends": false, "came": true} {
+		if _, ok := tb.newest(device); ok != want {
+			t.Errorf("%s: connected %v, want %v", device, ok, want)
+		}
+	}
+}
+
+func TestFlapping(t *testing.T) {
+	tb := newTable()
+	for i := range flapCount - 1 {
+		if tb.replaced("pi-1", noon.Add(time.Duration(i)*time.Second)) {
+			t.Fatalf("alarm after %d", i+1)
+		}
+	}
+	if !tb.replaced("pi-1", noon.Add(flapCount*time.Second)) {
+		t.Error("no alarm")
+	}
+	for i := range 3 * flapCount {
+		if tb.replaced("pi-2", noon.Add(time.Duration(i)*flapWindow/2)) {
+			t.Fatal("alarm for a link that is merely bad")
+		}
+	}
+}
