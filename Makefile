@@ -10,8 +10,6 @@ TOOL    := go tool -modfile=tools/go.mod
 GOFLAGS_STRIP := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 # libvirt is opened at run time, so that its headers are not needed.
 TAGS    := libvirt_dlopen
-# Kubernetes refuses clients of an unknown server version; the server prints this one.
-KUBE    := $(shell sed -n 's,^\tk8s.io/kubernetes v\([0-9.]*\)$$,\1,p' server/go.mod)
 TESTOUT ?= .fleet/test
 
 ##@ Use
@@ -57,9 +55,7 @@ agents:
 fleet-server: ## Build the control plane alone (about 10 minutes the first time)
 	@mkdir -p bin
 	@echo "go build -o bin/fleet-server ./server/cmd/fleet-server   (Kubernetes' API server: about 10 minutes the first time)"
-	@cd server && CGO_ENABLED=0 go build -trimpath -o ../bin/fleet-server -ldflags "-s -w -X main.version=$(VERSION) \
-		-X k8s.io/component-base/version.gitVersion=v$(KUBE) -X k8s.io/component-base/version.gitMajor=$(word 1,$(subst ., ,$(KUBE))) \
-		-X k8s.io/component-base/version.gitMinor=$(word 2,$(subst ., ,$(KUBE)))" ./cmd/fleet-server
+	@cd server && CGO_ENABLED=0 go build $(GOFLAGS_STRIP) -o ../bin/fleet-server ./cmd/fleet-server
 
 .PHONY: generate
 generate: ## Regenerate what is generated: deep copies, CRDs
@@ -93,7 +89,7 @@ test-unit: ## Tests that need neither root nor a virtual machine, under the race
 test-server: fleet-server
 	$(call run-tests,apiserver,$(TAGS) apiserver,-p 1 $(call tagged,apiserver))
 	@mkdir -p $(TESTOUT)
-	@modfile=$(CURDIR)/tools/go.mod; cd server && go tool -modfile=$$modfile gotestsum --format pkgname --hide-summary skipped --jsonfile $(abspath $(TESTOUT))/server.json -- ./...
+	@modfile=$(CURDIR)/tools/go.mod; cd server && CGO_ENABLED=0 GOFLAGS=-trimpath go tool -modfile=$$modfile gotestsum --format pkgname --hide-summary skipped --jsonfile $(abspath $(TESTOUT))/server.json -- ./...
 
 .PHONY: test-hosts
 test-hosts: ## Tests on throw-away systemd hosts (root; Debian packages)
@@ -115,7 +111,7 @@ bench: ## Measure the figures of docs/benchmarks.md
 lint: ## Linters and import rules
 	@scripts/setup lint
 	$(TOOL) golangci-lint run ./...
-	cd server && go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint run ./...
+	cd server && CGO_ENABLED=0 GOFLAGS=-trimpath go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint run ./...
 	shellcheck $$(grep -lE '^#!.*(bash|sh)$$' scripts/* .ci/run)
 
 .PHONY: verify

@@ -8,10 +8,12 @@ import (
 	"net/url"
 	"os"
 
+	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/nationtech/fleetctl/internal/hint"
 	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
@@ -29,6 +31,9 @@ func kubeClient(f *Factory) (client.Client, error) {
 	if err := v1alpha1.AddToScheme(scheme); err != nil {
 		return nil, fmt.Errorf("register API types: %w", err)
 	}
+	// The client's library wants a logger of its own, and complains at length
+	// without one.
+	log.SetLogger(logr.FromSlogHandler(f.Log().Handler()))
 	c, err := client.New(config, client.Options{Scheme: scheme})
 	if err != nil {
 		return nil, explainKube(fmt.Errorf("reach the Kubernetes API at %s: %w", config.Host, err))
