@@ -140,6 +140,14 @@ c" ]`,
 			After:     `[ "$(cat /boot/firmware/cmdline.txt)" = "console=tty1 rootwait cgroup_enable=memory cgroup_memory=1" ]`,
 		},
 		{
+			// The kernel's name stands for a parameter that is right already:
+			// there is one kernel, and it is not ours to change here.
+			Name:      "sysctl",
+			Resources: []hostcfg.Resource{hostcfg.Sysctl{Key: "kernel.ostype", Value: "Linux"}},
+			After:     `[ "$(cat /etc/sysctl.d/60-fleetctl-kernel.ostype.conf)" = "kernel.ostype = Linux" ]`,
+			Before:    "mkdir /etc/sysctl.d",
+		},
+		{
 			Name: "unit with its file", Host: withSystemd,
 			Resources: []hostcfg.Resource{
 				hostcfg.File{Path: "/etc/agent.conf", Content: "x"},
