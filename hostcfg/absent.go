@@ -44,10 +44,7 @@ func (a Absent) probe(q *query) {
 }
 
 func (a Absent) plan(s *state, st *Step) error {
-	if left := TempPath(a.Path); s.paths[left] != nil {
-		st.change("remove %s, left behind by an interrupted run", left)
-		st.run("rm -f -- " + quote(left) + "\n")
-	}
+	st.sweep(s, a.Path)
 	cur := s.paths[a.Path]
 	if cur == nil {
 		return nil

@@ -57,10 +57,7 @@ func (b Block) plan(s *state, st *Step) error {
 		return hint.Wrap(fmt.Errorf("%s: %w", b.Path, err), "repair the lines marked fleetctl on the host, then run again")
 	}
 	if text == old {
-		if left := s.paths[TempPath(b.Path)]; left != nil {
-			st.change("remove %s, left behind by an interrupted run", TempPath(b.Path))
-			st.run("rm -f -- " + quote(TempPath(b.Path)) + "\n")
-		}
+		st.sweep(s, b.Path)
 		return nil
 	}
 	content := []byte(text)

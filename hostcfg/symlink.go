@@ -39,11 +39,8 @@ func (l Symlink) plan(s *state, st *Step) error {
 		return hint.New(fmt.Sprintf("%s is a %s, not a link", l.Path, cur.typ), "move it away on the host, then run again")
 	case cur.target != l.Target:
 		st.change("link %s -> %s (was %s)", l.Path, l.Target, cur.target)
-	case s.paths[temp] != nil:
-		st.change("remove %s, left behind by an interrupted run", temp)
-		st.run("rm -f -- " + quote(temp) + "\n")
-		return nil
 	default:
+		st.sweep(s, l.Path)
 		return nil
 	}
 	// mv without -T would move the new link into the directory that the old

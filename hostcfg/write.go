@@ -46,10 +46,7 @@ func (w *fileWrite) unless() string {
 // plan compares w with what is there and reports whether the content changes.
 func (w *fileWrite) plan(s *state, st *Step) (bool, error) {
 	cur := s.paths[w.path]
-	if left := s.paths[TempPath(w.path)]; left != nil {
-		st.change("remove %s, left behind by an interrupted run", TempPath(w.path))
-		st.run("rm -f -- " + quote(TempPath(w.path)) + "\n")
-	}
+	st.sweep(s, w.path)
 	switch {
 	case cur == nil:
 		st.change("create %s, %s %s:%s, %s", w.path, octal(w.mode), w.owner, w.group, byteCount(w.size))
@@ -158,6 +155,14 @@ trap - EXIT
 if command -v restorecon >/dev/null 2>&1; then restorecon -- "$p"; fi
 `)
 	return b.String()
+}
+
+// sweep removes the temporary file that an interrupted run left beside path.
+func (st *Step) sweep(s *state, path string) {
+	if left := TempPath(path); s.paths[left] != nil {
+		st.change("remove %s, left behind by an interrupted run", left)
+		st.run("rm -f -- " + quote(left) + "\n")
+	}
 }
 
 func byteCount(n int64) string {
