@@ -59,21 +59,27 @@ func EnsureSSHKey(path, comment string) (SSHKey, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return SSHKey{}, fmt.Errorf("make the SSH key's directory: %w", err)
 	}
-	temp, err := os.CreateTemp(dir, ".id-*") // mode 0600
-	if err != nil {
-		return SSHKey{}, fmt.Errorf("write the SSH key: %w", err)
-	}
-	defer os.Remove(temp.Name())
-	if _, err := temp.Write(private); err != nil {
-		return SSHKey{}, errors.Join(fmt.Errorf("write the SSH key: %w", err), temp.Close())
-	}
-	if err := errors.Join(temp.Sync(), temp.Close()); err != nil {
-		return SSHKey{}, fmt.Errorf("write the SSH key: %w", err)
-	}
-	if err := os.Link(temp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := writeOnce(path, private, 0o600); err != nil {
 		return SSHKey{}, fmt.Errorf("write the SSH key: %w", err)
 	}
 	return LoadSSHKey(path)
+}
+
+// writeOnce makes a file appear whole, or leaves the one that is there.
+func writeOnce(path string, data []byte, mode fs.FileMode) error {
+	temp, err := os.CreateTemp(filepath.Dir(path), ".id-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temp.Name())
+	_, err = temp.Write(data)
+	if err := errors.Join(err, temp.Chmod(mode), temp.Sync(), temp.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(temp.Name(), path); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
 }
 
 // LoadSSHKey reads the private key at path and makes sure that its public half
@@ -104,7 +110,7 @@ func publicHalf(path string, private []byte) (string, error) {
 		return "", hint.Wrap(fmt.Errorf("%s is not an SSH private key that can be read: %w", path, err), "name another one with --ssh-key FILE")
 	}
 	line := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))
-	if err := os.WriteFile(path+".pub", []byte(line+"\n"), 0o644); err != nil {
+	if err := writeOnce(path+".pub", []byte(line+"\n"), 0o644); err != nil {
 		return "", fmt.Errorf("write the SSH public key: %w", err)
 	}
 	return line, nil

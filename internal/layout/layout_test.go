@@ -85,10 +85,10 @@ func TestOnlyOneImportsLibvirt(t *testing.T) {
 	}
 }
 
-// TestLayoutPathsExist: docs/layout.md and the README name paths in backticks;
-// each must be there.
+// TestLayoutPathsExist: docs/layout.md and the README name paths in backticks
+// and in links; each must be there.
 func TestLayoutPathsExist(t *testing.T) {
-	path := regexp.MustCompile("`((?:agent|assets|cloudinit|cmd|docs|firmware|hostcfg|internal|onboard|operator|scripts|server|tools|vm)/[A-Za-z0-9_./-]*)`")
+	path := regexp.MustCompile("[`(]((?:agent|assets|cloudinit|cmd|docs|firmware|hostcfg|internal|onboard|operator|scripts|server|tools|vm)/[A-Za-z0-9_./-]*)[`)]")
 	for _, doc := range []string{"docs/layout.md", "README.md"} {
 		data, err := os.ReadFile(filepath.Join("../..", doc))
 		if err != nil {
