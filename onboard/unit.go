@@ -4,13 +4,12 @@ package onboard
 // allows: it needs the network, its state directory, and Podman's socket below
 // /run/user. Containers are children of the user's own systemd and not of this
 // unit, so that nothing here confines them and a restart of the agent leaves
-// them running.
+// them running. It waits for no network: what is on disk runs first.
 const unitText = `# Written by fleetctl onboard.
 [Unit]
 Description=Fleet agent: runs what the fleet's control plane asks for
 Documentation=https://github.com/nationtech/fleetctl
-Wants=network-online.target
-After=network-online.target time-sync.target
+After=network.target systemd-user-sessions.service
 # A device is of no use without its agent: never give up starting it.
 StartLimitIntervalSec=0
 

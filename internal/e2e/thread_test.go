@@ -4,7 +4,9 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -87,6 +89,40 @@ func TestThread(t *testing.T) {
 		eventually(t, time.Minute, "page on pi-b", pageSays(b.IP(), 8080, "v2"))
 		eventually(t, time.Minute, "pi-a empty", isEmpty(t, a))
 		eventually(t, time.Minute, "status", func() error { return c.aggregate(t.Context(), "hello", 1, 1) })
+	})
+
+	t.Run("a reboot without network", func(t *testing.T) {
+		bootID := func() string {
+			out, err := b.Run(t.Context(), "cat /proc/sys/kernel/random/boot_id; systemctl is-system-running --wait")
+			if err != nil {
+				return ""
+			}
+			return strings.TrimSpace(out.Stdout)
+		}
+		before := b.Sh(t, "cat /proc/sys/kernel/random/boot_id")
+		b.NetworkDown(t)
+		b.Sh(t, "systemctl --no-block reboot")
+		eventually(t, time.Minute, "pi-b up again", func() error {
+			if now := bootID(); now == "" || strings.Contains(now, strings.TrimSpace(before)) {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+		inside := &http.Client{Transport: &http.Transport{DialContext: b.Dial}, Timeout: 2 * time.Second}
+		eventually(t, 30*time.Second, "page inside pi-b", func() error {
+			response, err := inside.Get("http://127.0.0.1:8080/")
+			if err != nil {
+				return err
+			}
+			return response.Body.Close()
+		})
+		b.NetworkUp(t)
+		eventually(t, time.Minute, "ping", func() error {
+			if _, stderr, code := c.tryFleetctl(t, "ping", "pi-b"); code != 0 {
+				return errors.New(stderr)
+			}
+			return nil
+		})
 	})
 
 	t.Run("delete", func(t *testing.T) {
