@@ -4,7 +4,6 @@ package operator_test
 
 import (
 	"context"
-	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/nationtech/fleetctl/internal/signing"
 	"github.com/nationtech/fleetctl/internal/wire"
 	"github.com/nationtech/fleetctl/operator"
 	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
@@ -33,14 +33,13 @@ func TestMain(m *testing.M) { os.Exit(operatortest.Main(m)) }
 // deadline is how long anything in these tests may take to come true.
 const deadline = 20 * time.Second
 
-var signer = ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
-
 // fleet is a real API server, a store, and what tests do with them. Everything
 // in the API is removed when the test ends.
 type fleet struct {
 	*testing.T
 	client client.Client
 	store  *memstore.Store
+	signer *signing.Signer
 	timing operator.Timing
 }
 
@@ -57,7 +56,11 @@ func newFleet(t *testing.T) *fleet {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fleet{T: t, client: c, store: memstore.New(), timing: quickTiming()}
+	signer, err := signing.Open(t.TempDir() + "/signing")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fleet{T: t, client: c, store: memstore.New(), signer: signer, timing: quickTiming()}
 	t.Cleanup(f.empty)
 	return f
 }
@@ -108,7 +111,7 @@ func (f *fleet) run(election *operator.LeaderElection) (op *operator.Operator, s
 		logs = f.Output()
 	}
 	op, err := operator.New(operatortest.Config(f), operator.Options{
-		Store: f.store, Signer: signer, Timing: f.timing, LeaderElection: election,
+		Store: f.store, Signer: f.signer, Timing: f.timing, LeaderElection: election,
 		Log: slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})
 	if err != nil {
@@ -232,7 +235,6 @@ func (f *fleet) reload(d *v1alpha1.Deployment) *v1alpha1.Deployment {
 // "pi-1: hello, other; pi-2:". It is what an agent would act on.
 func (f *fleet) told() (string, error) {
 	snapshot := f.store.Snapshot()
-	public := []ed25519.PublicKey{signer.Public().(ed25519.PublicKey)}
 	listed := map[string]bool{}
 	var out []string
 	for _, key := range slices.Sorted(maps.Keys(snapshot)) {
@@ -241,7 +243,7 @@ func (f *fleet) told() (string, error) {
 			continue
 		}
 		var m wire.Manifest
-		if err := wire.Open(wire.KindManifest, snapshot[key], public, &m); err != nil {
+		if err := wire.Open(wire.KindManifest, snapshot[key], f.signer.Pinned().Keys, &m); err != nil {
 			return "", err
 		}
 		if err := m.Validate(device); err != nil {

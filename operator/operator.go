@@ -7,13 +7,11 @@ package operator
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
-	"github.com/go-logr/logr"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -33,7 +31,7 @@ import (
 // Options of an operator. Store, Signer and Log are needed.
 type Options struct {
 	Store  Store
-	Signer ed25519.PrivateKey // signs manifests; devices pin its public half
+	Signer Signer
 	Log    *slog.Logger
 
 	// LeaderElection lets several operators share the work of one: only the
@@ -44,6 +42,14 @@ type Options struct {
 	MetricsAddress string
 	// Timing is for tests; the zero value means DefaultTiming.
 	Timing Timing
+}
+
+// Signer signs manifests. The key itself stays with whoever keeps it.
+type Signer interface {
+	// Seal gives v signed, as wire.Seal does.
+	Seal(kind wire.Kind, v any) ([]byte, error)
+	// Pinned are the keys that devices trust.
+	Pinned() wire.PinnedKeys
 }
 
 // LeaderElection is where the operators agree on their leader.
@@ -94,14 +100,14 @@ type Operator struct {
 // New prepares an operator. Nothing is sent before Run; the CRDs have to be
 // installed by then.
 func New(restConfig *rest.Config, o Options) (*Operator, error) {
-	if o.Store == nil || o.Log == nil || len(o.Signer) != ed25519.PrivateKeySize {
-		return nil, errors.New("operator: a store, a signing key and a logger are needed")
+	if o.Store == nil || o.Signer == nil || o.Log == nil {
+		return nil, errors.New("operator: a store, a signer and a logger are needed")
 	}
 	if o.Timing == (Timing{}) {
 		o.Timing = DefaultTiming()
 	}
 	// controller-runtime logs through a global of its own beside the manager's.
-	logf.SetLogger(logr.FromSlogHandler(o.Log.Handler()))
+	logf.SetLogger(libraryLog(o.Log))
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{v1alpha1.AddToScheme, corev1.AddToScheme, coordinationv1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -129,7 +135,7 @@ func managerOptions(scheme *runtime.Scheme, o Options) manager.Options {
 	}
 	out := manager.Options{
 		Scheme:                 scheme,
-		Logger:                 logr.FromSlogHandler(o.Log.Handler()),
+		Logger:                 libraryLog(o.Log),
 		Metrics:                metricsserver.Options{BindAddress: metrics},
 		HealthProbeBindAddress: "0",
 		Controller:             config.Controller{SkipNameValidation: &anyName},

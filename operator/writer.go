@@ -2,7 +2,6 @@ package operator
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,7 +22,7 @@ import (
 // differ.
 type writer struct {
 	store  DesiredStore
-	signer ed25519.PrivateKey
+	signer Signer
 	now    func() time.Time
 	log    *slog.Logger
 
@@ -45,7 +44,7 @@ type storedKey struct {
 	uid, hash string
 }
 
-func newWriter(store DesiredStore, signer ed25519.PrivateKey, now func() time.Time, log *slog.Logger) *writer {
+func newWriter(store DesiredStore, signer Signer, now func() time.Time, log *slog.Logger) *writer {
 	return &writer{
 		store: store, signer: signer, now: now, log: log,
 		devices: map[string]*storedDevice{}, holders: map[string]map[string]struct{}{},
@@ -110,7 +109,7 @@ func (wr *writer) putManifest(ctx context.Context, device string, d *storedDevic
 	if same {
 		return nil
 	}
-	sealed, err := wire.Seal(wire.KindManifest, desired.Manifest(device, revision, hashes), wr.signer)
+	sealed, err := wr.signer.Seal(wire.KindManifest, desired.Manifest(device, revision, hashes))
 	if err != nil {
 		return fmt.Errorf("manifest of %s: %w", device, err)
 	}
@@ -250,17 +249,16 @@ func (wr *writer) loadKey(ctx context.Context, key string) error {
 	return nil
 }
 
-// loadManifest remembers a manifest. One that our key did not sign counts as
-// none, so that it is written anew, with a revision above what it claims.
+// loadManifest remembers a manifest. One that devices would not trust counts
+// as none, so that it is written anew, with a revision above what it claims.
 func (wr *writer) loadManifest(device string, sealed []byte) {
 	d := wr.device(device)
-	public, ok := wr.signer.Public().(ed25519.PublicKey)
 	var m wire.Manifest
-	err := wire.Open(wire.KindManifest, sealed, []ed25519.PublicKey{public}, &m)
+	err := wire.Open(wire.KindManifest, sealed, wr.signer.Pinned().Keys, &m)
 	if err == nil {
 		err = m.Validate(device)
 	}
-	if err != nil || !ok {
+	if err != nil {
 		wr.log.Warn("a stored manifest is not ours and is written anew", "device", device, "err", err)
 		m = unverifiedManifest(sealed)
 		if !desired.PlausibleRevision(m.Revision, wr.now()) {

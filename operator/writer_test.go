@@ -1,21 +1,28 @@
 package operator
 
 import (
-	"crypto/ed25519"
 	"errors"
 	"log/slog"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/nationtech/fleetctl/internal/signing"
 	"github.com/nationtech/fleetctl/internal/wire"
 	"github.com/nationtech/fleetctl/operator/desired"
 	"github.com/nationtech/fleetctl/operator/memstore"
 )
 
-var signer = ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+func openSigner(t *testing.T) *signing.Signer {
+	t.Helper()
+	signer, err := signing.Open(t.TempDir() + "/signing")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer
+}
 
-func newTestWriter(store *memstore.Store) *writer {
+func newTestWriter(store *memstore.Store, signer Signer) *writer {
 	return newWriter(store, signer, time.Now, slog.New(slog.DiscardHandler))
 }
 
@@ -37,7 +44,7 @@ func mustSync(t *testing.T, wr *writer, w want, always bool) []string {
 
 func TestSyncOrdersItsWrites(t *testing.T) {
 	store := memstore.New()
-	wr := newTestWriter(store)
+	wr := newTestWriter(store, openSigner(t))
 	a, b, b2 := stateOf("ua", "1"), stateOf("ub", "1"), stateOf("ub", "2")
 	for i, step := range []struct {
 		states   map[string]*desired.State
@@ -67,7 +74,7 @@ func TestSyncOrdersItsWrites(t *testing.T) {
 
 func TestAnUnknownDeviceGetsNoManifest(t *testing.T) {
 	store := memstore.New()
-	mustSync(t, newTestWriter(store), want{}, false)
+	mustSync(t, newTestWriter(store, openSigner(t)), want{}, false)
 	if keys := store.Snapshot(); len(keys) != 0 {
 		t.Errorf("wrote %v", keys)
 	}
@@ -75,7 +82,7 @@ func TestAnUnknownDeviceGetsNoManifest(t *testing.T) {
 
 func TestSyncGoesOnWhereItFailed(t *testing.T) {
 	store := memstore.New()
-	wr := newTestWriter(store)
+	wr := newTestWriter(store, openSigner(t))
 	full := errors.New("full")
 	a := map[string]*desired.State{"a": stateOf("ua", "1")}
 	store.Fail(full)
@@ -98,13 +105,13 @@ func TestSyncGoesOnWhereItFailed(t *testing.T) {
 }
 
 // TestLoad: a new operator knows what the last one wrote, and trusts no
-// manifest that our key did not sign.
+// manifest that devices would not.
 func TestLoad(t *testing.T) {
-	store := memstore.New()
+	store, signer := memstore.New(), openSigner(t)
 	a := map[string]*desired.State{"a": stateOf("ua", "1")}
-	mustSync(t, newTestWriter(store), wanting(a), true)
+	mustSync(t, newTestWriter(store, signer), wanting(a), true)
 
-	wr := newTestWriter(store)
+	wr := newTestWriter(store, signer)
 	if err := wr.load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -117,22 +124,21 @@ func TestLoad(t *testing.T) {
 		t.Error("what is stored was not loaded")
 	}
 
-	other := ed25519.NewKeyFromSeed(append(make([]byte, ed25519.SeedSize-1), 1))
 	later := uint64(time.Now().Add(time.Hour).UnixMilli())
-	forged, err := wire.Seal(wire.KindManifest, desired.Manifest("pi-1", later, nil), other)
+	forged, err := openSigner(t).Seal(wire.KindManifest, desired.Manifest("pi-1", later, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := store.PutManifest(t.Context(), "pi-1", forged); err != nil {
 		t.Fatal(err)
 	}
-	wr = newTestWriter(store)
+	wr = newTestWriter(store, signer)
 	if err := wr.load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	mustSync(t, wr, wanting(a), true)
 	var m wire.Manifest
-	if err := wire.Open(wire.KindManifest, store.Snapshot()["pi-1"], []ed25519.PublicKey{signer.Public().(ed25519.PublicKey)}, &m); err != nil {
+	if err := wire.Open(wire.KindManifest, store.Snapshot()["pi-1"], signer.Pinned().Keys, &m); err != nil {
 		t.Fatal(err)
 	}
 	if m.Revision <= later || len(m.Deployments) != 1 {
@@ -142,7 +148,7 @@ func TestLoad(t *testing.T) {
 
 func TestAuditFindsWhatWentAndWhatCame(t *testing.T) {
 	store := memstore.New()
-	wr := newTestWriter(store)
+	wr := newTestWriter(store, openSigner(t))
 	a := map[string]*desired.State{"a": stateOf("ua", "1")}
 	mustSync(t, wr, wanting(a), true)
 	if differ, err := wr.audit(t.Context()); err != nil || len(differ) != 0 {
@@ -170,7 +176,7 @@ func TestAuditFindsWhatWentAndWhatCame(t *testing.T) {
 }
 
 func TestARevisionThatCannotBeOursIsIgnored(t *testing.T) {
-	wr := newTestWriter(memstore.New())
+	wr := newTestWriter(memstore.New(), openSigner(t))
 	if wr.accepted("pi-1", 1<<63) {
 		t.Error("taken")
 	}

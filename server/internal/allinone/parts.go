@@ -157,13 +157,9 @@ func (s *server) startOperator(ctx context.Context) (supervise.Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := signingKey(s.path("signing", "signing.key"))
-	if err != nil {
-		return nil, err
-	}
 	s.operator, err = operator.New(s.kube.RESTConfig(), operator.Options{
 		Store:  store,
-		Signer: key,
+		Signer: s.signer,
 		Log:    s.Log.With("component", "operator"),
 	})
 	if err != nil {
