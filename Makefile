@@ -78,7 +78,7 @@ define run-tests
 endef
 
 # tagged TAG: the packages with tests behind the build tag.
-tagged = $$(git grep -l --untracked '^//go:build $(1)$$' -- '*_test.go' ':!server' | xargs -n1 dirname | sort -u | sed 's,^,./,')
+tagged = $$(git grep -l --untracked -E '^//go:build $(1)( |$$)' -- '*_test.go' ':!server' | xargs -n1 dirname | sort -u | sed 's,^,./,')
 
 .PHONY: test-unit
 test-unit: ## Tests that need neither root nor a virtual machine, under the race detector
