@@ -17,6 +17,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/testhost"
 	"github.com/nationtech/fleetctl/internal/testhost/registry"
 	"github.com/nationtech/fleetctl/internal/wire"
+	"github.com/nationtech/fleetctl/onboard"
 	fleet "github.com/nationtech/fleetctl/operator/api/v1alpha1"
 )
 
@@ -76,11 +77,7 @@ func applyUntilCreated(b *testing.B, c *controlPlane, h *testhost.Host, name, im
 	}
 	// Podman makes the container's directory when it creates the container; a
 	// look through the file system costs the device nothing.
-	storage := filepath.Join(h.Root(), "home/fleet-agent/.local/share/containers/storage/overlay-containers")
-	if _, err := os.Stat(storage); err != nil {
-		storage = filepath.Dir(strings.TrimSpace(h.Sh(b, "ls -d /var/lib/fleet-agent/.local/share/containers/storage/overlay-containers /home/*/.local/share/containers/storage/overlay-containers 2>/dev/null | head -1")) + "/x")
-		storage = filepath.Join(h.Root(), storage)
-	}
+	storage := filepath.Join(h.Root(), onboard.Home, ".local/share/containers/storage/overlay-containers")
 	before := entries(b, storage)
 	began := time.Now()
 	if err := c.Create(b.Context(), &d); err != nil {
