@@ -167,7 +167,7 @@ func (d downloader) once(ctx context.Context, attempt func(ctx context.Context, 
 	watchdog := time.AfterFunc(d.stall, func() { cancel(stalled) })
 	defer watchdog.Stop()
 	err := attempt(ctx, func() { watchdog.Reset(d.stall) })
-	if err != nil && context.Cause(ctx) == stalled {
+	if err != nil && errors.Is(context.Cause(ctx), stalled) {
 		return stalled
 	}
 	return err

@@ -211,12 +211,12 @@ func (s *Store) lock(ctx context.Context, name, arch string) (unlock func(), err
 			return func() { file.Close() }, nil
 		}
 		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			file.Close()
+			_ = file.Close()
 			return nil, fmt.Errorf("lock image %s: %w", name, err)
 		}
 		select {
 		case <-ctx.Done():
-			file.Close()
+			_ = file.Close()
 			return nil, fmt.Errorf("wait for another fleetctl that fetches %s: %w", name, ctx.Err())
 		case <-time.After(50 * time.Millisecond):
 		}

@@ -56,7 +56,7 @@ func TestMain(m *testing.M) {
 		panic(string(out))
 	}
 	code := m.Run()
-	os.RemoveAll(dir)
+	_ = os.RemoveAll(dir)
 	os.Exit(code)
 }
 
@@ -228,7 +228,7 @@ func TestCutAtEveryStepConverges(t *testing.T) {
 			_, err = p.Plan.Apply(ctx, host, hostcfg.ApplyOptions{OnStep: func(e hostcfg.StepEvent) {
 				if e.Index == i && !e.Done {
 					// Somewhere in the middle of the step, not before it.
-					time.AfterFunc(30*time.Millisecond, func() { cancel(errCut); host.Close() })
+					time.AfterFunc(30*time.Millisecond, func() { cancel(errCut); _ = host.Close() })
 				}
 			}})
 			t.Logf("cut: %v", err)

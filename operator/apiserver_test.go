@@ -106,7 +106,7 @@ func (f *fleet) empty() {
 // run starts an operator and gives what ends it. The test ends it otherwise.
 func (f *fleet) run(election *operator.LeaderElection) (op *operator.Operator, stop func()) {
 	f.Helper()
-	var logs io.Writer = io.Discard
+	logs := io.Discard
 	if testing.Verbose() {
 		logs = f.Output()
 	}

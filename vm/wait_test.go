@@ -30,7 +30,7 @@ func sshd(greeting string) func(context.Context, string, string) (net.Conn, erro
 		client, server := net.Pipe()
 		go func() {
 			_, _ = server.Write([]byte(greeting))
-			server.Close()
+			_ = server.Close()
 		}()
 		return client, nil
 	}

@@ -26,7 +26,7 @@ func TestAwaitExit(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- awaitExit(t.Context(), pid) }()
-	in.Close()
+	_ = in.Close()
 	select {
 	case err := <-ended:
 		if err != nil && !errors.Is(err, errExited) {

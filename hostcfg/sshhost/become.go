@@ -202,8 +202,8 @@ func (s *shell) sudoState(ctx context.Context, from *stream, asked, seen int) (s
 	defer quiet.Stop()
 	settled := false
 	for {
-		text, ended, changed := from.pending()
-		out, _, outChanged := s.out.pending()
+		text, changed, ended := from.pending()
+		out, outChanged, _ := s.out.pending()
 		foreign := settled && len(text) > seen && text[len(text)-1] != '\n'
 		switch {
 		case strings.Contains(string(out), "\n"+s.marker+" at hello"):

@@ -104,7 +104,7 @@ func (s *stream) Read(p []byte) (int, error) {
 // wait waits for a line that begins with prefix and leaves it where it is.
 func (s *stream) wait(ctx context.Context, prefix string) error {
 	for {
-		text, err, changed := s.pending()
+		text, changed, err := s.pending()
 		if bytes.Contains(text, []byte("\n"+prefix)) {
 			return nil
 		}
@@ -121,10 +121,10 @@ func (s *stream) wait(ctx context.Context, prefix string) error {
 
 // pending gives what has come and was not taken, and a channel that is closed
 // when that changes.
-func (s *stream) pending() (text []byte, err error, changed <-chan struct{}) {
+func (s *stream) pending() (text []byte, changed <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return bytes.Clone(s.buf), s.err, s.changed
+	return bytes.Clone(s.buf), s.changed, s.err
 }
 
 // tail gives the last n bytes that were not taken, for an error's text.

@@ -122,16 +122,16 @@ func (c *Callout) answer(msg *nats.Msg) {
 }
 
 func (c *Callout) audit(req *jwt.AuthorizationRequestClaims, d decision, refusal error, took time.Duration) {
-	from := slog.String("host", req.ClientInformation.Host)
+	host := req.ClientInformation.Host
 	if refusal == nil {
-		c.cfg.Log.Info("device let in", "op", "callout", "device", d.Device, from, "took", took)
+		c.cfg.Log.Info("device let in", "op", "callout", "device", d.Device, "host", host, "took", took)
 		return
 	}
-	if c.limits.quiet(req.ClientInformation.Host, time.Now()) {
+	if c.limits.quiet(host, time.Now()) {
 		return
 	}
-	c.cfg.Log.Warn("device refused", "op", "callout", "claimed", clip(req.ConnectOptions.Username), from,
-		"reason", refusal, "took", took)
+	c.cfg.Log.Warn("device refused", "op", "callout", "claimed", clip(req.ConnectOptions.Username),
+		"host", host, "reason", refusal, "took", took)
 }
 
 // open decrypts and checks a server's request.

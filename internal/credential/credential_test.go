@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -22,7 +24,7 @@ func TestSecretIsNeverShown(t *testing.T) {
 	slog.New(slog.NewTextHandler(&logged, nil)).Info("x", "password", c.Password, "all", c)
 	for name, shown := range map[string]string{
 		"%v": fmt.Sprintf("%v", c), "%+v": fmt.Sprintf("%+v", c), "%#v": fmt.Sprintf("%#v", c),
-		"%s": fmt.Sprintf("%s", c.Password), "json": string(encoded), "slog": logged.String(),
+		"%s": fmt.Sprintf("%s", c), "String": c.Password.String(), "json": string(encoded), "slog": logged.String(),
 	} {
 		if strings.Contains(shown, "hunter2") {
 			t.Errorf("%s shows the secret: %s", name, shown)
@@ -37,7 +39,9 @@ func TestPSK(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "psk")
 	write := func(content string, mode os.FileMode) {
 		t.Helper()
-		os.Remove(file)
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
 		if err := os.WriteFile(file, []byte(content), mode); err != nil {
 			t.Fatal(err)
 		}

@@ -124,10 +124,9 @@ func (c *controlPlane) stop(t testing.TB, signal syscall.Signal) {
 		}
 	case <-time.After(30 * time.Second):
 		_ = c.cmd.Process.Kill()
-		<-done
-		t.Errorf("fleet-server did not stop in 30 s\n%s", c.tail())
+		t.Errorf("fleet-server did not stop in 30 s: %v\n%s", <-done, c.tail())
 	}
-	c.logs.Close()
+	_ = c.logs.Close()
 	c.cmd = nil
 }
 

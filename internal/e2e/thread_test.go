@@ -133,7 +133,7 @@ func TestThread(t *testing.T) {
 			if apierrors.IsNotFound(err) {
 				return nil
 			}
-			return fmt.Errorf("still there (%v)", err)
+			return fmt.Errorf("still there: %w", err)
 		})
 		// Nothing is desired any more: the manifest that each device holds is empty.
 		for _, h := range []*testhost.Host{a, b} {

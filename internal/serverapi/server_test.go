@@ -269,7 +269,10 @@ func TestRefusals(t *testing.T) {
 		}
 		client := &http.Client{Transport: &http.Transport{TLSClientConfig: tlsConfig(c.ca)}}
 		defer client.CloseIdleConnections()
-		resp := must(client.Do(req))(t)
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
 		defer resp.Body.Close()
 		var e api.ErrorBody
 		if err := json.NewDecoder(resp.Body).Decode(&e); err != nil {

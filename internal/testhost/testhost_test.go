@@ -93,7 +93,7 @@ func TestNetworkDownAndUp(t *testing.T) {
 	h := testhost.Start(t, testhost.Options{})
 	h.NetworkDown(t)
 	if conn, err := net.DialTimeout("tcp", h.SSHAddr(), 300*time.Millisecond); err == nil {
-		conn.Close()
+		_ = conn.Close()
 		t.Error("the host answers with its cable pulled")
 	}
 	h.NetworkUp(t)
@@ -149,7 +149,7 @@ func TestRootlessPodmanServes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			conn.Close()
+			_ = conn.Close()
 			t.Log(h.ShAs(t, "app", "podman info --format '{{.Host.CgroupManager}} {{.Host.CgroupsVersion}} {{.Store.GraphDriverName}} {{.Host.NetworkBackend}}'"))
 		})
 	}

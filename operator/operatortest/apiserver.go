@@ -85,8 +85,11 @@ func start(binary, dir string) (stop func(), err error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // cmd.ProcessState tells how it ended
+	}()
 	stop = func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {
@@ -95,7 +98,7 @@ func start(binary, dir string) (stop func(), err error) {
 			_ = cmd.Process.Kill()
 		}
 	}
-	shared, err = awaitEndpoints(dir, ended)
+	shared, err = awaitEndpoints(dir, cmd, ended)
 	if err != nil {
 		stop()
 		return nil, fmt.Errorf("%w\n%s", err, output)
@@ -103,7 +106,7 @@ func start(binary, dir string) (stop func(), err error) {
 	return stop, nil
 }
 
-func awaitEndpoints(dir string, ended <-chan error) (*rest.Config, error) {
+func awaitEndpoints(dir string, cmd *exec.Cmd, ended <-chan struct{}) (*rest.Config, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	for {
@@ -115,8 +118,8 @@ func awaitEndpoints(dir string, ended <-chan error) (*rest.Config, error) {
 			return clientcmd.BuildConfigFromFlags("", e.Kubeconfig)
 		}
 		select {
-		case err := <-ended:
-			return nil, fmt.Errorf("it ended: %w", err)
+		case <-ended:
+			return nil, fmt.Errorf("it ended: %s", cmd.ProcessState)
 		case <-ctx.Done():
 			return nil, fmt.Errorf("no endpoints.json after %s", startTimeout)
 		case <-time.After(50 * time.Millisecond):

@@ -51,7 +51,7 @@ func Dial(ctx context.Context, t Target) (*Client, error) {
 		err = ctx.Err()
 	}
 	if err != nil {
-		conn.Close()
+		_ = conn.Close()
 		return nil, hint.WithCode(fmt.Errorf("log in to %s@%s: %w", t.User, address, errors.Join(err, ctx.Err())), hint.CodeAuth)
 	}
 	return &Client{ssh.NewClient(ssh0, channels, requests)}, nil

@@ -4,6 +4,7 @@ package libvirt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sort"
 
@@ -71,8 +72,8 @@ func (e foreignError) Error() string {
 }
 
 func isForeign(err error) bool {
-	_, foreign := err.(foreignError)
-	return foreign
+	var foreign foreignError
+	return errors.As(err, &foreign)
 }
 
 func readMetadata(domain *libvirt.Domain) (metadata, error) {

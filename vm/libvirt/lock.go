@@ -30,12 +30,12 @@ func (c Config) lock(ctx context.Context, name string) (unlock func(), err error
 			return func() { file.Close() }, nil
 		}
 		if err != syscall.EWOULDBLOCK && err != syscall.EINTR {
-			file.Close()
+			_ = file.Close()
 			return nil, fmt.Errorf("lock %s: %w", name, err)
 		}
 		select {
 		case <-ctx.Done():
-			file.Close()
+			_ = file.Close()
 			return nil, fmt.Errorf("wait for another fleetctl that works on %s: %w", name, ctx.Err())
 		case <-time.After(50 * time.Millisecond):
 		}

@@ -50,7 +50,7 @@ func TestContentOutlivesARestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	content.Close()
+	_ = content.Close()
 }
 
 func serve(t *testing.T, dir string) *Server {
