@@ -31,7 +31,7 @@ type distro struct {
 }
 
 // distros is the one table of distributions. Debian 12 and 13 are tested on
-// real hosts, the others against recorded facts and transcripts.
+// real hosts, the others against facts written down from their documentation and played package managers.
 var distros = []distro{
 	{
 		family: Debian, ids: []string{"debian", "ubuntu", "raspbian"}, manager: "apt",

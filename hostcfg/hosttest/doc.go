@@ -7,7 +7,7 @@
 // /usr/local of its own, entered with chroot in a private mount namespace;
 // the programs are this machine's. It is real for files, accounts and
 // everything else that lives in those directories. What needs an init or a
-// foreign package manager is played by small programs there, written after
-// transcripts of the real ones: good for tests of our logic, no proof of
+// foreign package manager is played by small programs there, written from
+// what the real ones are documented to do: good for tests of our logic, no proof of
 // theirs. That proof comes from real hosts (build tag hosts).
 package hosttest

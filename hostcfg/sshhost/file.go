@@ -136,13 +136,17 @@ func unixMode(m fs.FileMode) uint32 {
 
 // putScript writes its input to $f by way of $t. The temporary file is made
 // by the shell's noclobber and from then on reached through its descriptor
-// only: whoever owns the directory can put nothing else in its place.
+// only: whoever owns the directory can put nothing else in its place. It is
+// removed only while it is still ours, and one run at a time writes into a directory:
+// a script whose connection was cut may end after the next run has begun.
 const putScript = `
 set -C; umask 077
 if [ ! -d "$d" ]; then echo "no directory $d" >&2; exit 1; fi
 if [ -d "$f" ]; then echo "it is a directory" >&2; exit 1; fi
-trap 'rm -f -- "$t"; exit 143' TERM HUP INT
-fail() { rm -f -- "$t"; exit 1; }
+tidy() { [ ! "$t" -ef /proc/self/fd/4 ] || rm -f -- "$t"; }
+trap 'tidy; exit 143' TERM HUP INT
+fail() { tidy; exit 1; }
+if command -v flock >/dev/null; then exec 5<"$d" && flock -w 20 5 || { echo "another run is writing into $d" >&2; exit 1; }; fi
 rm -f -- "$t"
 exec 4>"$t" || exit 1
 chown -- "$o" /proc/self/fd/4 && chmod "$m" /proc/self/fd/4 || fail
@@ -151,6 +155,7 @@ sync /proc/self/fd/4 2>/dev/null || sync
 s=$(sha256sum </proc/self/fd/4) || fail
 s=${s%% *}
 if [ -n "$w" ] && [ "$w" != "$s" ]; then echo "SHA-256 is $s, not $w" >&2; fail; fi
+if [ ! "$t" -ef /proc/self/fd/4 ]; then echo "another run replaced $t" >&2; exit 1; fi
 mv -fT -- "$t" "$f" || fail
 sync "$d" 2>/dev/null
 echo "$s"`
