@@ -77,7 +77,7 @@ func applyUntilCreated(b *testing.B, c *controlPlane, h *testhost.Host, name, im
 	}
 	// Podman makes the container's directory when it creates the container; a
 	// look through the file system costs the device nothing.
-	storage := filepath.Join(h.Root(), onboard.Home, ".local/share/containers/storage/overlay-containers")
+	storage := containerDir(b, h)
 	before := entries(b, storage)
 	began := time.Now()
 	if err := c.Create(b.Context(), &d); err != nil {
@@ -100,6 +100,17 @@ func applyUntilCreated(b *testing.B, c *controlPlane, h *testhost.Host, name, im
 		return nil
 	})
 	return took
+}
+
+// containerDir is where Podman keeps its containers: overlay-containers, or
+// vfs-containers where its storage driver is vfs.
+func containerDir(b *testing.B, h *testhost.Host) string {
+	b.Helper()
+	dirs, err := filepath.Glob(filepath.Join(h.Root(), onboard.Home, ".local/share/containers/storage/*-containers"))
+	if err != nil || len(dirs) != 1 {
+		b.Fatalf("Podman's containers are in %v (%v), not in one place", dirs, err)
+	}
+	return dirs[0]
 }
 
 func entries(b *testing.B, dir string) int {
