@@ -10,7 +10,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
+
+// scriptLimit is longer than any script of a test takes, installing packages included.
+const scriptLimit = 5 * time.Minute
 
 // Output is what a script on a host left behind.
 type Output struct {
@@ -20,8 +24,11 @@ type Output struct {
 
 // Run runs a shell script as root on the host, by entering its namespaces and
 // not over SSH: it works whatever a test does to sshd or the network. A status
-// other than 0 is in Output, not an error.
+// other than 0 is in Output, not an error. A script has scriptLimit at most: one
+// that waits for what never comes fails its test and not the whole run.
 func (h *Host) Run(ctx context.Context, script string) (Output, error) {
+	ctx, cancel := context.WithTimeout(ctx, scriptLimit)
+	defer cancel()
 	leader := h.machine.leader()
 	if leader == 0 {
 		return Output{}, fmt.Errorf("run a script on %s: the host is off", h.options.Hostname)
@@ -38,6 +45,8 @@ func (h *Host) Run(ctx context.Context, script string) (Output, error) {
 	// nsenter forks to enter the process namespace: its child is to end with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	// What the script left running in the background may hold its output open.
+	cmd.WaitDelay = 5 * time.Second
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err = cmd.Run()
