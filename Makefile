@@ -57,6 +57,15 @@ fleet-server: ## Build the control plane alone (about 10 minutes the first time)
 	@echo "go build -o bin/fleet-server ./server/cmd/fleet-server   (Kubernetes' API server: about 10 minutes the first time)"
 	@cd server && CGO_ENABLED=0 go build $(GOFLAGS_STRIP) -o ../bin/fleet-server ./cmd/fleet-server
 
+.PHONY: images
+images: ## Container images in bin/images/, or in a registry (PUSH=registry.example.com/fleet)
+	@$(MAKE) build
+	@echo "go build -o bin/fleet-server-linux-arm64 ./server/cmd/fleet-server   (about 10 minutes the first time)"
+	@cd server && CGO_ENABLED=0 GOARCH=arm64 go build $(GOFLAGS_STRIP) -o ../bin/fleet-server-linux-arm64 ./cmd/fleet-server
+	@mkdir -p bin/images
+	@go run ./internal/ociimage/cmd/images --name fleet-agent --version $(VERSION) --amd64 bin/fleet-agent-linux-amd64 --arm64 bin/fleet-agent-linux-arm64 $(if $(PUSH),--push $(PUSH),--output bin/images/fleet-agent.tar)
+	@go run ./internal/ociimage/cmd/images --name fleet-server --version $(VERSION) --amd64 bin/fleet-server --arm64 bin/fleet-server-linux-arm64 $(if $(PUSH),--push $(PUSH),--output bin/images/fleet-server.tar)
+
 .PHONY: generate
 generate: ## Regenerate what is generated: deep copies, CRDs
 	go generate ./...
