@@ -21,6 +21,9 @@ type Endpoints struct {
 	CAFile         string `json:"caFile"`
 	AdminTokenFile string `json:"adminTokenFile"`
 	PID            int    `json:"pid"`
+	Issuer         string `json:"issuer"`
+	CLIClientID    string `json:"cliClientID"`
+	ProjectID      string `json:"projectID"`
 }
 
 // Endpoints finds the fleet-server on this machine: --server-dir,

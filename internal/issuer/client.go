@@ -56,11 +56,13 @@ func (s *storage) AuthorizeClientIDSecret(ctx context.Context, id, secret string
 	return nil
 }
 
-func (c client) GetID() string                      { return c.ClientID }
-func (c client) RedirectURIs() []string             { return c.Config.RedirectURIs }
-func (c client) PostLogoutRedirectURIs() []string   { return c.Config.PostLogoutRedirectURIs }
-func (c client) ResponseTypes() []oidc.ResponseType { return []oidc.ResponseType{oidc.ResponseTypeCode} }
-func (c client) LoginURL(id string) string          { return loginPath + "?id=" + url.QueryEscape(id) }
+func (c client) GetID() string                    { return c.ClientID }
+func (c client) RedirectURIs() []string           { return c.Config.RedirectURIs }
+func (c client) PostLogoutRedirectURIs() []string { return c.Config.PostLogoutRedirectURIs }
+func (c client) ResponseTypes() []oidc.ResponseType {
+	return []oidc.ResponseType{oidc.ResponseTypeCode}
+}
+func (c client) LoginURL(id string) string { return loginPath + "?id=" + url.QueryEscape(id) }
 func (c client) AccessTokenType() op.AccessTokenType {
 	return op.AccessTokenTypeJWT // what others check by themselves
 }

@@ -1,5 +1,5 @@
 // Package allinone is the whole control plane in one process, with its state in
-// one directory: certificates, Kubernetes API, NATS, operator, HTTPS API. It owns the
+// one directory: certificates, issuer, Kubernetes API, NATS, operator, HTTPS API. It owns the
 // order in which parts start and stop and what happens when one fails; what the
 // parts do is in their packages.
 package allinone
@@ -14,6 +14,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/broker"
 	"github.com/nationtech/fleetctl/internal/broker/presence"
 	"github.com/nationtech/fleetctl/internal/hint"
+	"github.com/nationtech/fleetctl/internal/issuer"
 	"github.com/nationtech/fleetctl/internal/pki"
 	"github.com/nationtech/fleetctl/internal/secretfile"
 	"github.com/nationtech/fleetctl/internal/serverapi/registry"
@@ -38,6 +39,7 @@ type server struct {
 	ports    *ports.Book
 	ca       *pki.CA
 	certs    []*pki.ServerCert
+	issuer   *issuer.Issuer
 	kube     *kubeapi.Server
 	broker   *broker.Broker
 	registry *registry.Registry
@@ -98,6 +100,7 @@ func (s *server) startAll(ctx context.Context) error {
 	}{
 		{"names and ports", s.openNames},
 		{"keys and certificates", s.openKeys},
+		{"issuer", s.startIssuer},
 		{"Kubernetes API", s.startKube},
 		{"NATS", s.startBroker},
 		{"auth callout", s.startCallout},

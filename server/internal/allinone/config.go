@@ -22,6 +22,7 @@ type Config struct {
 	KubePort      int      // 0: the port of the last start, at the first one any
 	NATSPort      int
 	APIPort       int
+	IssuerPort    int
 	StartTimeout  time.Duration
 	Version       string // of this program
 	Log           *logging.Log
@@ -31,6 +32,7 @@ const (
 	kubePort = 6443 // what kube-apiserver uses
 	natsPort = 4222 // what nats-server uses
 	apiPort  = 7443
+	idPort   = 8443
 	maxPort  = 65535
 )
 
@@ -44,6 +46,10 @@ func (c *Config) natsRequest() ports.Request {
 
 func (c *Config) apiRequest() ports.Request {
 	return ports.Request{Name: "HTTPS API", Flag: "api-port", Wanted: c.APIPort, Preferred: apiPort}
+}
+
+func (c *Config) issuerRequest() ports.Request {
+	return ports.Request{Name: "issuer", Flag: "issuer-port", Wanted: c.IssuerPort, Preferred: idPort}
 }
 
 // Validate reports all faults at once.
@@ -60,7 +66,7 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("--advertise %q is neither a host name nor an IP address (it takes no port and no scheme)", host))
 		}
 	}
-	for _, r := range []ports.Request{c.kubeRequest(), c.natsRequest(), c.apiRequest()} {
+	for _, r := range []ports.Request{c.kubeRequest(), c.natsRequest(), c.apiRequest(), c.issuerRequest()} {
 		if r.Wanted < 0 || r.Wanted > maxPort {
 			errs = append(errs, fmt.Errorf("--%s %d is not a port", r.Flag, r.Wanted))
 		}

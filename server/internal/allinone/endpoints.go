@@ -30,6 +30,14 @@ type Endpoints struct {
 	AdminTokenFile string `json:"adminTokenFile"`
 	LogFile        string `json:"logFile"`
 	PID            int    `json:"pid"`
+
+	Issuer            string `json:"issuer"`
+	CLIClientID       string `json:"cliClientID"`
+	ProjectID         string `json:"projectID"`
+	AdminPasswordFile string `json:"adminPasswordFile,omitempty"` // the first administrator's, until it is changed
+
+	// FirstPassword is for the person who watches the first start; it is in no file but the one above.
+	FirstPassword string `json:"-"`
 }
 
 // endpointURL puts a URL together; IPv6 addresses get their brackets.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/nationtech/fleetctl/internal/hint"
 	"github.com/nationtech/fleetctl/internal/secretfile"
@@ -33,11 +34,16 @@ func newAllCmd(version string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "all",
 		Short: "Run the whole control plane in this process",
-		Long: `Run the whole control plane in this process: Kubernetes API, NATS, operator and
-HTTPS API, each with TLS from a CA that the first start makes. All state is in
+		Long: `Run the whole control plane in this process: issuer, Kubernetes API, NATS, operator
+and HTTPS API, each with TLS from a CA that the first start makes. All state is in
 --data-dir, which one fleet-server at a time can use; ports are chosen at the
 first start and kept. Where everything is found is printed, and written to
-endpoints.json in the data directory.`,
+endpoints.json in the data directory.
+
+The first start makes the user "admin" and writes its password to
+issuer/admin-password in the data directory, readable by you alone; on a
+terminal it is printed too, that once. "fleet-server users passwd admin" changes
+it and removes the file.`,
 		Example: `  fleet-server all
   export KUBECONFIG=~/.local/share/fleet-server/kube/admin.kubeconfig
   fleet-server all --listen-address 0.0.0.0 --advertise fleet.example.com`,
@@ -55,6 +61,7 @@ endpoints.json in the data directory.`,
 	flags.IntVar(&opts.KubePort, "kube-port", 0, "`port` of the Kubernetes API (default: the last one used, at first 6443 or a free one after it)")
 	flags.IntVar(&opts.NATSPort, "nats-port", 0, "`port` of NATS (default: the last one used, at first 4222 or a free one after it)")
 	flags.IntVar(&opts.APIPort, "api-port", 0, "`port` of the HTTPS API (default: the last one used, at first 7443 or a free one after it)")
+	flags.IntVar(&opts.IssuerPort, "issuer-port", 0, "`port` of the OpenID Connect issuer (default: the last one used, at first 8443 or a free one after it)")
 	flags.DurationVar(&opts.StartTimeout, "start-timeout", time.Minute, "`time` until a start that is not ready is given up")
 	flags.BoolVarP(&opts.verbose, "verbose", "v", false, "log details to stderr; the log file always has them")
 	return cmd
@@ -121,15 +128,26 @@ func printEndpoints(opts allOptions, e allinone.Endpoints) error {
 		return json.NewEncoder(opts.stdout).Encode(e)
 	}
 	w := tabwriter.NewWriter(opts.stdout, 0, 0, 2, ' ', 0)
-	for _, row := range [][2]string{
+	rows := [][2]string{
 		{"kubeconfig", e.Kubeconfig},
 		{"Kubernetes URL", e.KubernetesURL},
 		{"NATS URL", e.NATSURL},
 		{"API URL", e.APIURL},
 		{"CA", e.CAFile},
 		{"admin token", e.AdminTokenFile},
+		{"issuer", e.Issuer},
+		{"CLI client id", e.CLIClientID},
+		{"project id", e.ProjectID},
 		{"log", e.LogFile},
-	} {
+	}
+	if e.AdminPasswordFile != "" {
+		rows = append(rows, [2]string{"password of admin", e.AdminPasswordFile})
+	}
+	// Into a pipe it would end in somebody's log.
+	if file, ok := opts.stdout.(*os.File); ok && e.FirstPassword != "" && term.IsTerminal(int(file.Fd())) {
+		rows = append(rows, [2]string{"", e.FirstPassword + "  (shown this once)"})
+	}
+	for _, row := range rows {
 		_, _ = fmt.Fprintf(w, "%s\t%s\n", row[0], row[1]) // tabwriter keeps errors for Flush
 	}
 	return w.Flush()

@@ -60,7 +60,7 @@ operator, and the API that fleetctl uses.`,
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError(err, "see: "+cmd.CommandPath()+" --help")
 	})
-	cmd.AddCommand(newAllCmd(version), newVersionCmd(version))
+	cmd.AddCommand(newAllCmd(version), newUsersCmd(), newVersionCmd(version))
 	return cmd
 }
 
