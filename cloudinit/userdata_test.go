@@ -153,6 +153,29 @@ func TestISOIsReadByOthers(t *testing.T) {
 	}
 }
 
+// TestSchemaOfTheGoldens asks cloud-init itself.
+func TestSchemaOfTheGoldens(t *testing.T) {
+	if _, err := exec.LookPath("cloud-init"); err != nil {
+		t.Skip("cloud-init is not installed; run: scripts/setup test")
+	}
+	goldens, err := filepath.Glob("testdata/*.user-data")
+	if err != nil || len(goldens) == 0 {
+		t.Fatalf("goldens: %q, %v", goldens, err)
+	}
+	for _, golden := range goldens {
+		if out, err := exec.Command("cloud-init", "schema", "--config-file", golden).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", golden, err, out)
+		}
+	}
+	wrong := filepath.Join(t.TempDir(), "user-data")
+	if err := os.WriteFile(wrong, []byte("#cloud-config\nusers: 7\nhostname: [a]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("cloud-init", "schema", "--config-file", wrong).CombinedOutput(); err == nil {
+		t.Errorf("the judge accepts anything: %s", out)
+	}
+}
+
 func BenchmarkISO(b *testing.B) {
 	seed, err := example().Render()
 	if err != nil {
