@@ -118,6 +118,11 @@ test-vm: ## Tests with real virtual machines (root; minutes under emulation)
 	@scripts/setup build test
 	$(call run-real-tests,vm,$(TAGS) vm,$(call tagged,vm),-p 1 -timeout 40m)
 
+.PHONY: soak
+soak: ## Make and delete a VM 30 times, killed at random moments (SEED=, CYCLES=)
+	@scripts/setup build test
+	go test -tags "$(TAGS) vm" -count 1 -v -timeout 2h -run '^TestKilledCyclesConverge$$' ./vm/libvirt -soak.cycles $(or $(CYCLES),30) $(if $(SEED),-soak.seed $(SEED))
+
 .PHONY: bench
 bench: ## Measure the figures of docs/benchmarks.md
 	@scripts/setup build bench

@@ -36,8 +36,11 @@ type Resizer interface {
 
 // Prober says whether machines could be made, changing nothing.
 type Prober interface {
-	// CanEmulate reports whether there is an emulator, and firmware for it.
+	// CanEmulate reports whether there is an emulator.
 	CanEmulate(ctx context.Context, arch Arch) error
+	// HasFirmware reports whether there is UEFI firmware that can be used. Of a
+	// hypervisor elsewhere that cannot be known.
+	HasFirmware(ctx context.Context, arch Arch) error
 	// CanKVM reports whether guests of an architecture really run on KVM.
 	CanKVM(ctx context.Context, arch Arch) error
 	// HasNetwork reports whether the network is there; started says if it runs.

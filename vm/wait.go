@@ -28,7 +28,8 @@ type Waiter struct {
 	Console    ConsoleReader // nil: phases are not known
 	// Dial connects to the guest; nil is net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// FirstBoot reports whether first boot has ended, for WaitCloudInit.
+	// FirstBoot reports whether first boot has ended, for WaitCloudInit. An
+	// error with done says that it ended badly; alone, that it could not be asked.
 	FirstBoot func(ctx context.Context, machine VM) (done bool, err error)
 	// Report is told each phase once, when it is reached.
 	Report func(phase Phase, since time.Duration)
@@ -71,7 +72,7 @@ func (w Waiter) Wait(ctx context.Context, name string, want WaitFor) (VM, error)
 			w.look(ctx, name, progress)
 			var done bool
 			if done, last = w.reached(ctx, machine, want, progress); done {
-				return machine, nil
+				return machine, last
 			}
 		}
 		select {
@@ -112,6 +113,9 @@ func (w Waiter) reached(ctx context.Context, machine VM, want WaitFor, progress 
 		return true, nil
 	}
 	done, err := w.FirstBoot(ctx, machine)
+	if done && err != nil {
+		return true, hint.Wrap(fmt.Errorf("first boot of %s: %w", machine.Name, err), "it runs; see more with: fleetctl vm ssh "+machine.Name+" -- cat /var/log/cloud-init.log")
+	}
 	if done {
 		progress.reach(PhaseDone)
 	}

@@ -78,6 +78,20 @@ func TestPhasesAreToldOnceInOrder(t *testing.T) {
 	}
 }
 
+func TestFailedFirstBootEndsTheWait(t *testing.T) {
+	g := &guestHost{machine: VM{Name: "pi", State: Running, Address: "192.0.2.1"}}
+	asked := 0
+	w := Waiter{Hypervisor: g, Dial: sshd("SSH-2.0-x\r\n"), FirstBoot: func(context.Context, VM) (bool, error) {
+		if asked++; asked == 1 {
+			return false, errors.New("connection refused")
+		}
+		return true, errors.New("no such time zone")
+	}}
+	if _, err := w.Wait(t.Context(), "pi", WaitCloudInit); err == nil || !strings.Contains(err.Error(), "no such time zone") || asked != 2 {
+		t.Errorf("wait: %v after asking %d times", err, asked)
+	}
+}
+
 func TestPortThatIsNotSSHIsNotEnough(t *testing.T) {
 	g := &guestHost{machine: VM{Name: "pi", State: Running, Address: "192.0.2.1"}}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*pollEvery)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nationtech/fleetctl/vm"
@@ -26,7 +27,7 @@ func (v *vmFactory) waitVM(ctx context.Context, h *libvirt.Hypervisor, name stri
 }
 
 // firstBootDone asks cloud-init itself. Its "wait" returns 0 when all went
-// well, 2 when it recovered from errors, 1 when it failed.
+// well, 2 when it recovered from errors, 1 when it failed, which is an end too.
 func firstBootDone(ctx context.Context, machine vm.VM, key string) (bool, error) {
 	client, err := guest.Dial(ctx, guest.Target{Address: machine.Address, User: machine.User, KeyPath: key, HostKey: machine.HostKey})
 	if err != nil {
@@ -34,11 +35,12 @@ func firstBootDone(ctx context.Context, machine vm.VM, key string) (bool, error)
 	}
 	defer client.Close()
 	out, err := client.Output(ctx, "cloud-init status --wait --long")
-	if exit := (*guest.ExitError)(nil); errors.As(err, &exit) && exit.Code == 2 {
+	exit := (*guest.ExitError)(nil)
+	switch {
+	case err == nil, errors.As(err, &exit) && exit.Code == 2:
 		return true, nil
+	case exit != nil && strings.Contains(out, "status: error"):
+		return true, fmt.Errorf("cloud-init failed:\n%s", strings.TrimSpace(strings.TrimLeft(out, ".")))
 	}
-	if err != nil {
-		return false, fmt.Errorf("first boot: %w\n%s", err, out)
-	}
-	return true, nil
+	return false, fmt.Errorf("ask cloud-init: %w\n%s", err, out)
 }

@@ -88,8 +88,9 @@ func (h *Hypervisor) build(ctx context.Context, spec vm.Spec) error {
 	if in.Emulator, err = h.emulator(spec.Arch, in.Accel); err != nil {
 		return err
 	}
+	var shared []sharedFile
 	if spec.Firmware == vm.FirmwareUEFI && !h.remote {
-		if in.Firmware, err = h.Firmware.Find(firmware.Query{Arch: string(spec.Arch), Machine: in.Emulator.Machine}); err != nil {
+		if in.Firmware, shared, err = h.findFirmware(spec.Arch, in.Emulator.Machine); err != nil {
 			return err
 		}
 	}
@@ -101,7 +102,7 @@ func (h *Hypervisor) build(ctx context.Context, spec vm.Spec) error {
 	if in.Metadata, err = meta.encode(); err != nil {
 		return err
 	}
-	domain, err := h.defineWithVolumes(ctx, in, seed)
+	domain, err := h.defineWithVolumes(ctx, in, volumes{seed, shared})
 	if err != nil {
 		return err
 	}
@@ -116,10 +117,37 @@ func (h *Hypervisor) build(ctx context.Context, spec vm.Spec) error {
 	return setMetadata(domain, meta)
 }
 
+// findFirmware returns the firmware with its paths as they will be once the
+// shared files, which may be none, are in the pool.
+func (h *Hypervisor) findFirmware(arch vm.Arch, machine string) (firmware.Image, []sharedFile, error) {
+	query := firmware.Query{Arch: string(arch), Machine: machine}
+	image, err := h.Firmware.Find(query)
+	if err != nil {
+		return image, nil, err
+	}
+	flash, err := image.Load(query)
+	if err != nil {
+		return image, nil, err
+	}
+	if flash.Code.Padded != nil {
+		image.Code = inPool(firmwareVolume(flash.Code.SHA256))
+	}
+	if flash.Vars.Padded != nil {
+		image.Vars = inPool(firmwareVolume(flash.Vars.SHA256))
+	}
+	return image, paddedFiles(flash), nil
+}
+
+// volumes is what a machine's volumes are filled with, besides the image.
+type volumes struct {
+	seed   []byte
+	shared []sharedFile
+}
+
 // defineWithVolumes defines the domain and makes its volumes. The pool's lock
 // is held throughout: the shared image has no user, and could be pruned, until
-// the overlay on it exists.
-func (h *Hypervisor) defineWithVolumes(ctx context.Context, in domainInput, seed []byte) (*libvirt.Domain, error) {
+// the overlay on it exists. Padded firmware is used by the domain that names it.
+func (h *Hypervisor) defineWithVolumes(ctx context.Context, in domainInput, with volumes) (*libvirt.Domain, error) {
 	unlock, err := h.lock(ctx, poolLock)
 	if err != nil {
 		return nil, err
@@ -140,16 +168,25 @@ func (h *Hypervisor) defineWithVolumes(ctx context.Context, in domainInput, seed
 	if err != nil {
 		return nil, fmt.Errorf("define domain: %w", plain(err))
 	}
-	if err := h.createVolumes(ctx, pool, in.Spec, seed); err != nil {
+	if err := h.createVolumes(ctx, pool, in.Spec, with); err != nil {
 		return nil, errors.Join(err, domain.Free())
 	}
 	return domain, nil
 }
 
-func (h *Hypervisor) createVolumes(ctx context.Context, pool *libvirt.StoragePool, spec vm.Spec, seed []byte) error {
-	base, err := h.ensureBase(ctx, pool, spec.Image)
+func (h *Hypervisor) createVolumes(ctx context.Context, pool *libvirt.StoragePool, spec vm.Spec, with volumes) error {
+	image, err := imageFile(spec.Image)
 	if err != nil {
 		return err
+	}
+	base, err := h.ensureShared(ctx, pool, image)
+	if err != nil {
+		return err
+	}
+	for _, file := range with.shared {
+		if _, err := h.ensureShared(ctx, pool, file); err != nil {
+			return err
+		}
 	}
 	overlay := newVolume(diskVolume(spec.Name), "qcow2", uint64(spec.DiskGiB)*gib, "0600")
 	overlay.BackingStore = &libvirtxml.StorageVolumeBackingStore{
@@ -161,7 +198,7 @@ func (h *Hypervisor) createVolumes(ctx context.Context, pool *libvirt.StoragePoo
 		return err
 	}
 	defer disk.Free()
-	if _, err := h.createFilled(ctx, pool, seedVolume(spec.Name), "0600", seed); err != nil {
+	if _, err := h.createFilled(ctx, pool, seedVolume(spec.Name), "0600", with.seed); err != nil {
 		return err
 	}
 	// Made here so that it is a volume, which can be read also from afar.

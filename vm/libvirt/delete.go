@@ -89,5 +89,5 @@ func (h *Hypervisor) removeVolumes(name string) (int, error) {
 			count++
 		}
 	}
-	return count, prunePool(pool)
+	return count, h.prunePool(pool, name)
 }

@@ -26,23 +26,36 @@ type editor struct {
 }
 
 // edit locks and reads a machine that is ready; close gives it back.
-func (h *Hypervisor) edit(ctx context.Context, name string) (e *editor, err error) {
+func (h *Hypervisor) edit(ctx context.Context, name string) (*editor, error) {
 	if err := vm.CheckName(name); err != nil {
 		return nil, err
 	}
+	unlock, err := h.lock(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	e, err := h.editLocked(ctx, name)
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	e.unlock = append([]func(){unlock}, e.unlock...)
+	return e, nil
+}
+
+// editLocked is edit for a caller who holds the machine's lock.
+func (h *Hypervisor) editLocked(ctx context.Context, name string) (e *editor, err error) {
 	e = &editor{h: h, name: name}
 	defer func() {
 		if err != nil {
 			e.close()
 		}
 	}()
-	for _, lock := range []string{name, poolLock} {
-		unlock, err := h.lock(ctx, lock)
-		if err != nil {
-			return nil, err
-		}
-		e.unlock = append(e.unlock, unlock)
+	unlock, err := h.lock(ctx, poolLock)
+	if err != nil {
+		return nil, err
 	}
+	e.unlock = append(e.unlock, unlock)
 	if e.domain, err = h.lookup(name); err != nil {
 		return nil, err
 	}
@@ -61,7 +74,10 @@ func (h *Hypervisor) edit(ctx context.Context, name string) (e *editor, err erro
 	if e.pool, err = h.pool(); err == nil && e.pool == nil {
 		err = errors.New("the storage pool " + poolName + " is gone")
 	}
-	return e, err
+	if err != nil || e.meta.Resume == "" {
+		return e, err
+	}
+	return e, e.finishSnapshot(ctx)
 }
 
 func (e *editor) close() {

@@ -22,7 +22,7 @@ import (
 const bootLimit = 6 * time.Minute // emulated, on a loaded machine
 
 // spec is a machine that can be logged in to with the key at the path.
-func spec(t *testing.T, name string, image vm.Image, arch vm.Arch) (vm.Spec, string) {
+func spec(t testing.TB, name string, image vm.Image, arch vm.Arch) (vm.Spec, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "id")
 	key, err := assets.EnsureSSHKey(path, "test")
@@ -155,7 +155,7 @@ func TestLifeOfAMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if _, err := h.Resize(t.Context(), s.Name, vm.Size{DiskGiB: 6, CPUs: 1}); err != nil {
+	if _, err := h.Resize(t.Context(), s.Name, vm.Size{DiskGiB: 6, CPUs: 1, MemoryMiB: 768}); err != nil {
 		t.Fatal(err)
 	}
 	in(t, machine, key, "sync")
@@ -163,12 +163,15 @@ func TestLifeOfAMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	machine = await(t, h, s.Name)
-	fields := strings.Fields(in(t, machine, key, "cat /marker; nproc; df --output=size -BM / | tail -n1 | tr -d M"))
-	if len(fields) != 3 || fields[0] != "kept" || fields[1] != "1" {
+	fields := strings.Fields(in(t, machine, key, "cat /marker; nproc; df --output=size -BM / | tail -n1 | tr -d M; free -m | awk '/^Mem/{print $2}'"))
+	if len(fields) != 4 || fields[0] != "kept" || fields[1] != "1" {
 		t.Fatalf("marker, processors and disk after the power cycle: %q", fields)
 	}
 	if size, err := strconv.Atoi(fields[2]); err != nil || size < 5500 {
 		t.Errorf("the root file system has %s MiB, want almost 6 GiB", fields[2])
+	}
+	if size, err := strconv.Atoi(fields[3]); err != nil || size > 768 || size < 600 {
+		t.Errorf("the guest has %s MiB of memory, want almost 768", fields[3])
 	}
 	if err := h.Power(t.Context(), s.Name, vm.PowerCut); err != nil {
 		t.Fatal(err)
@@ -179,6 +182,7 @@ func TestLifeOfAMachine(t *testing.T) {
 	}
 	for _, disk := range disks {
 		judge(t, "", "qemu-img", "check", disk)
+		judge(t, "", "qemu-img", "info", "--backing-chain", disk)
 	}
 	if err := h.Delete(t.Context(), s.Name); err != nil {
 		t.Fatal(err)

@@ -34,7 +34,7 @@ var repository = func() string {
 func TestMain(m *testing.M) {
 	switch {
 	case os.Getenv(childMark) != "":
-		os.Exit(childCreate())
+		os.Exit(childWork())
 	case os.Getenv(insideMark) != "":
 		os.Exit(m.Run())
 	case os.Getuid() != 0:
@@ -70,7 +70,7 @@ func inSandbox() int {
 }
 
 // open connects to the sandbox's libvirt, with locks of the test's own.
-func open(t *testing.T) *libvirt.Hypervisor {
+func open(t testing.TB) *libvirt.Hypervisor {
 	t.Helper()
 	h, err := libvirt.Open(t.Context(), libvirt.Config{
 		CacheDir: t.TempDir(),
@@ -85,7 +85,7 @@ func open(t *testing.T) *libvirt.Hypervisor {
 	return h
 }
 
-type testWriter struct{ t *testing.T }
+type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(p []byte) (int, error) {
 	w.t.Log(strings.TrimSpace(string(p)))
@@ -94,7 +94,7 @@ func (w testWriter) Write(p []byte) (int, error) {
 
 // builtImage is an image made from packages. That of aarch64 takes many minutes
 // under emulation, so that tests use it only where it was made before.
-func builtImage(t *testing.T, arch vm.Arch) vm.Image {
+func builtImage(t testing.TB, arch vm.Arch) vm.Image {
 	t.Helper()
 	var path string
 	if arch == vm.HostArch() {

@@ -37,6 +37,9 @@ type metadata struct {
 	// Layer counts the disk's overlays, so that each gets a name of its own.
 	Layer     int        `xml:"layer,attr,omitempty"`
 	Snapshots []snapshot `xml:"snapshot"`
+	// Resume is the path of the memory that the machine is to go on from, set
+	// while a snapshot has it stopped.
+	Resume string `xml:"resume,attr,omitempty"`
 }
 
 // snapshot says which volumes hold a machine's past state.

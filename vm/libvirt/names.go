@@ -28,10 +28,16 @@ func isLayer(volume, name string) bool { return strings.HasPrefix(volume, name+"
 func snapshotMemory(name, snapshot string) string { return name + ".snapshot." + snapshot + ".memory" }
 func snapshotNVRAM(name, snapshot string) string  { return name + ".snapshot." + snapshot + ".nvram.fd" }
 
+// nvramOfMemory is the volume that a snapshot keeps beside the memory's.
+func nvramOfMemory(memory string) string { return strings.TrimSuffix(memory, ".memory") + ".nvram.fd" }
+
 func inPool(volume string) string { return poolPath + "/" + volume }
 
 // belongsTo says whether a volume is one of the machine's.
 func belongsTo(volume, name string) bool { return strings.HasPrefix(volume, name+".") }
+
+// firmwareVolume holds a firmware that was padded, shared like an image.
+func firmwareVolume(sha256 string) string { return sharedMark + "firmware." + sha256 + ".fd" }
 
 // baseVolume holds an image's content, shared by the machines made from it.
 func baseVolume(sha256 string) string { return fmt.Sprintf("%sbase.%s.qcow2", sharedMark, sha256) }

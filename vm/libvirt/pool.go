@@ -66,13 +66,17 @@ func (h *Hypervisor) ensurePool() (*libvirt.StoragePool, error) {
 }
 
 // prunePool takes away shared volumes that no machine uses, and the pool when
-// nothing is left in it. The caller holds poolLock.
-func prunePool(pool *libvirt.StoragePool) error {
+// nothing is left in it. The domain that is about to go counts no more. The
+// caller holds poolLock.
+func (h *Hypervisor) prunePool(pool *libvirt.StoragePool, going string) error {
 	volumes, err := listVolumes(pool)
 	if err != nil {
 		return err
 	}
-	used := map[string]bool{}
+	used, err := h.firmwareInUse(going)
+	if err != nil {
+		return err
+	}
 	for _, v := range volumes {
 		if v.BackingStore != nil {
 			used[v.BackingStore.Path] = true
@@ -103,6 +107,36 @@ func prunePool(pool *libvirt.StoragePool) error {
 		return fmt.Errorf("undefine storage pool %s: %w", poolName, plain(err))
 	}
 	return nil
+}
+
+// firmwareInUse lists the paths of the firmware and of the templates for NVRAM
+// that domains name, except one of them.
+func (h *Hypervisor) firmwareInUse(except string) (map[string]bool, error) {
+	domains, err := h.conn.ListAllDomains(0)
+	if err != nil {
+		return nil, fmt.Errorf("list domains: %w", plain(err))
+	}
+	used := map[string]bool{}
+	for i := range domains {
+		d, err := definition(&domains[i])
+		domains[i].Free()
+		if is(err, libvirt.ERR_NO_DOMAIN) {
+			continue // gone meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		if d.Name == except || d.OS == nil {
+			continue
+		}
+		if d.OS.Loader != nil {
+			used[d.OS.Loader.Path] = true
+		}
+		if d.OS.NVRam != nil {
+			used[d.OS.NVRam.Template] = true
+		}
+	}
+	return used, nil
 }
 
 // ensureNetwork starts the network where it is not active.

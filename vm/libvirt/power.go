@@ -32,6 +32,9 @@ func (h *Hypervisor) Power(ctx context.Context, name string, action vm.PowerActi
 
 // power does an action; the caller holds the machine's lock.
 func (h *Hypervisor) power(ctx context.Context, name string, action vm.PowerAction) error {
+	if err := h.recover(ctx, name); err != nil {
+		return err
+	}
 	domain, err := h.lookup(name)
 	if err != nil {
 		return err

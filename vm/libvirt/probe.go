@@ -5,7 +5,6 @@ package libvirt
 import (
 	"context"
 
-	"github.com/nationtech/fleetctl/firmware"
 	"github.com/nationtech/fleetctl/vm"
 )
 
@@ -13,11 +12,21 @@ var _ vm.Prober = (*Hypervisor)(nil)
 
 // CanEmulate implements vm.Prober.
 func (h *Hypervisor) CanEmulate(_ context.Context, arch vm.Arch) error {
+	_, err := h.emulator(arch, vm.AccelTCG)
+	return err
+}
+
+// HasFirmware implements vm.Prober. Without an emulator its newest machine is
+// not known, and the error is CanEmulate's.
+func (h *Hypervisor) HasFirmware(_ context.Context, arch vm.Arch) error {
+	if h.remote {
+		return nil
+	}
 	found, err := h.emulator(arch, vm.AccelTCG)
-	if err != nil || h.remote || arch != vm.AArch64 {
+	if err != nil {
 		return err
 	}
-	_, err = h.Firmware.Find(firmware.Query{Arch: string(arch), Machine: found.Machine})
+	_, _, err = h.findFirmware(arch, found.Machine)
 	return err
 }
 

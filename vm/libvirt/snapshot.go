@@ -49,11 +49,17 @@ func (e *editor) snapshot(name string) (err error) {
 	s := snapshot{Name: name, Created: time.Now().UTC().Truncate(time.Second), Disk: disk.Source.File.File, DiskGiB: e.meta.DiskGiB}
 	if e.active {
 		s.Memory = inPool(snapshotMemory(e.name, name))
+		// Whoever comes next sees it, should this process end in between.
+		e.meta.Resume = s.Memory
+		if err := setMetadata(e.domain, e.meta); err != nil {
+			return err
+		}
 		if err := e.domain.Save(s.Memory); err != nil {
-			return fmt.Errorf("save its memory: %w", plain(err))
+			e.meta.Resume = ""
+			return errors.Join(fmt.Errorf("save its memory: %w", plain(err)), setMetadata(e.domain, e.meta))
 		}
 		// Whatever fails from here on, the machine goes on where it was.
-		defer func() { err = errors.Join(err, e.resume(s.Memory)) }()
+		defer func() { err = errors.Join(err, e.goOn()) }()
 	}
 	if e.xml.OS.NVRam != nil {
 		s.NVRAM = snapshotNVRAM(e.name, name)
