@@ -8,10 +8,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nationtech/fleetctl/internal/hint"
 	"github.com/nationtech/fleetctl/vm/libvirt"
 )
 
-type doctorOptions struct{ connect string }
+type doctorOptions struct {
+	connect string
+	fix     bool
+	yes     bool
+}
 
 func newDoctorCmd(f *Factory) *cobra.Command {
 	o := &doctorOptions{}
@@ -19,13 +24,18 @@ func newDoctorCmd(f *Factory) *cobra.Command {
 		Use:   "doctor",
 		Short: "Say what this machine lacks, each with what fixes it",
 		Long: `Looks at everything that fleetctl needs on this machine and changes nothing. It
-fails when something is missing without which a command cannot work.`,
+fails when something is missing without which a command cannot work. With --fix
+it first installs what virtual machines need, after showing what it would do.`,
 		Example: `  fleetctl doctor
+  sudo fleetctl doctor --fix
   fleetctl doctor --connect qemu+ssh://me@server/system --output json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runDoctor(cmd.Context(), f, o) },
 	}
-	cmd.Flags().StringVarP(&o.connect, "connect", "c", libvirt.DefaultURI, "libvirt `URI`")
+	flags := cmd.Flags()
+	flags.StringVarP(&o.connect, "connect", "c", libvirt.DefaultURI, "libvirt `URI`")
+	flags.BoolVar(&o.fix, "fix", false, "install what is missing, after asking; needs root")
+	flags.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	return cmd
 }
 
@@ -51,6 +61,11 @@ type doctorResult struct {
 }
 
 func runDoctor(ctx context.Context, f *Factory, o *doctorOptions) error {
+	if o.fix {
+		if err := o.install(ctx, f); err != nil {
+			return err
+		}
+	}
 	result := doctorResult{SchemaVersion: 1, Findings: diagnose(ctx, f, o.connect)}
 	for _, found := range result.Findings {
 		if found.Status == findingMissing {
@@ -68,6 +83,9 @@ func runDoctor(ctx context.Context, f *Factory, o *doctorOptions) error {
 	})
 	if err == nil && result.Missing > 0 {
 		err = errors.New("something is missing; see above")
+		if !o.fix {
+			err = hint.Wrap(err, "install what virtual machines need with: sudo fleetctl doctor --fix")
+		}
 	}
 	return err
 }

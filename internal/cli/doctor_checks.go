@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -19,6 +20,9 @@ const needSpace = 5 * gib
 // reached.
 func diagnose(ctx context.Context, f *Factory, uri string) []finding {
 	findings := []finding{checkSpace(f)}
+	if here, err := url.Parse(uri); err == nil && here.Host == "" {
+		findings = append(findings, checkMembership(libvirtGroup), checkAppArmor("/sys/module/apparmor/parameters/enabled", appArmorHelpers))
+	}
 	v := &vmFactory{Factory: f, connect: uri}
 	h, err := v.hypervisor(ctx)
 	findings = append(findings, judgeErr("libvirt", err, "answers at "+uri, libvirtFix()))
@@ -37,7 +41,7 @@ func diagnose(ctx context.Context, f *Factory, uri string) []finding {
 		if found.Status == findingMissing && arch != vm.HostArch() {
 			found.Status = findingNote // needed for --arch only
 		}
-		findings = append(findings, found)
+		findings = append(findings, found, checkFirmware(ctx, h, arch))
 	}
 	return append(findings, checkKVM(ctx, h))
 }
@@ -51,6 +55,16 @@ func judgeErr(check string, err error, good, fix string) finding {
 		fix = own
 	}
 	return finding{Check: check, Status: findingMissing, Detail: err.Error(), Fix: fix}
+}
+
+// checkFirmware is a note on x86_64, whose machines start with BIOS unless
+// --firmware says otherwise, and for another architecture than this machine's.
+func checkFirmware(ctx context.Context, h *libvirt.Hypervisor, arch vm.Arch) finding {
+	found := judgeErr("UEFI "+string(arch), h.HasFirmware(ctx, arch), "is there", "")
+	if found.Status == findingMissing && (arch == vm.X86_64 || arch != vm.HostArch()) {
+		found.Status = findingNote
+	}
+	return found
 }
 
 func checkKVM(ctx context.Context, h *libvirt.Hypervisor) finding {
