@@ -190,12 +190,15 @@ func (m *management) searchKeys(c *call) (any, error) {
 		return nil, err
 	}
 	return paged(m, in.Query, keys, func(store.MachineKey) bool { return true }, func(k store.MachineKey) any {
-		out := map[string]any{"id": k.ID, "type": "KEY_TYPE_JSON", "details": m.details(k.Created)}
-		if !k.Expires.IsZero() {
-			out["expirationDate"] = k.Expires
-		}
-		return out
+		return withExpiry(map[string]any{"id": k.ID, "type": "KEY_TYPE_JSON", "details": m.details(k.Created)}, k.Expires)
 	}), nil
+}
+
+func withExpiry(out map[string]any, expires time.Time) any {
+	if !expires.IsZero() {
+		out["expirationDate"] = expires
+	}
+	return out
 }
 
 func (m *management) deleteKey(c *call) (any, error) {
@@ -214,7 +217,7 @@ func (m *management) searchPATs(c *call) (any, error) {
 		return nil, err
 	}
 	return paged(m, in.Query, pats, func(store.PAT) bool { return true }, func(p store.PAT) any {
-		return map[string]any{"id": p.ID, "expirationDate": p.Expires, "details": m.details(p.Created)}
+		return withExpiry(map[string]any{"id": p.ID, "details": m.details(p.Created)}, p.Expires)
 	}), nil
 }
 

@@ -153,12 +153,10 @@ func (s *storage) GetDeviceAuthorizatonState(ctx context.Context, clientID, code
 		ClientID: d.Client, Audience: s.audience(d.Client, d.Scopes), Scopes: d.Scopes, Expires: d.Expires,
 		Denied: d.State == store.DeviceDenied, Subject: d.User, AMR: []string{"pwd"}, AuthTime: d.AuthTime,
 	}
-	switch {
-	case !s.now().Before(d.Expires):
-	case d.State == store.DeviceUsed:
+	if d.State == store.DeviceUsed || !s.now().Before(d.Expires) {
 		state.Expires = time.Time{} // op: expired_token
-	default:
-		state.Done = d.State == store.DeviceApproved
+		return state, nil
 	}
+	state.Done = d.State == store.DeviceApproved
 	return state, nil
 }
