@@ -152,7 +152,7 @@ func logsInWithPassword(t *testing.T, machine vm.VM) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client.Close()
+	_ = client.Close()
 }
 
 // copies a file and a directory there and back.
@@ -283,8 +283,11 @@ func (p program) killedSnapshot(t *testing.T, name string) {
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
-		ended := make(chan error, 1)
-		go func() { ended <- c.Wait() }()
+		ended := make(chan struct{})
+		go func() {
+			_ = c.Wait() // it is killed, or was faster
+			close(ended)
+		}()
 		for running := true; running && !stopped; {
 			machine, err := h.Get(t.Context(), name)
 			if err != nil {
