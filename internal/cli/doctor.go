@@ -62,8 +62,12 @@ type doctorResult struct {
 
 func runDoctor(ctx context.Context, f *Factory, o *doctorOptions) error {
 	if o.fix {
-		if err := o.install(ctx, f); err != nil {
+		changed, err := o.install(ctx, f)
+		if err != nil {
 			return err
+		}
+		if changed {
+			return o.lookAgain(ctx, f)
 		}
 	}
 	result := doctorResult{SchemaVersion: 1, Findings: diagnose(ctx, f, o.connect)}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"os/exec"
 	"time"
 
 	"github.com/nationtech/fleetctl/hostcfg"
@@ -80,38 +81,38 @@ func vmResources(f *hostcfg.Facts, person string) ([]hostcfg.Resource, error) {
 }
 
 // install makes this machine able to run virtual machines, after it showed what
-// it would do and got the person's word.
-func (o *doctorOptions) install(ctx context.Context, f *Factory) error {
+// it would do and got the person's word. It says whether anything changed.
+func (o *doctorOptions) install(ctx context.Context, f *Factory) (changed bool, err error) {
 	if uri, err := url.Parse(o.connect); err == nil && uri.Host != "" {
-		return usageError(errors.New("--fix changes this machine, and --connect names another"), "run fleetctl doctor --fix over there")
+		return false, usageError(errors.New("--fix changes this machine, and --connect names another"), "run fleetctl doctor --fix over there")
 	}
 	if os.Geteuid() != 0 {
-		return hint.WithCode(hint.New("--fix installs packages, which needs root", "sudo fleetctl doctor --fix"), hint.CodeUsage)
+		return false, hint.WithCode(hint.New("--fix installs packages, which needs root", "sudo fleetctl doctor --fix"), hint.CodeUsage)
 	}
 	host := localhost.New(f.Log())
 	facts, err := hostcfg.GatherFacts(ctx, host)
 	if err != nil {
-		return err
+		return false, err
 	}
 	person := os.Getenv("SUDO_USER")
 	resources, err := vmResources(facts, person)
 	if err != nil {
-		return err
+		return false, err
 	}
 	plan, err := hostcfg.MakePlan(ctx, host, resources)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if !plan.Changed() {
 		fmt.Fprintln(f.Err, "nothing has to be installed")
-		return nil
+		return false, nil
 	}
 	if err := plan.WriteText(f.Err, hostcfg.TextOptions{Color: f.ColorErr()}); err != nil {
-		return err
+		return false, err
 	}
 	if !o.yes {
 		if err := f.Confirm(ctx, fmt.Sprintf("Change this machine: %d steps.", plan.ChangeCount()), "--yes"); err != nil {
-			return err
+			return false, err
 		}
 	}
 	_, err = plan.Apply(ctx, host, hostcfg.ApplyOptions{Log: f.Log(), OnStep: func(e hostcfg.StepEvent) {
@@ -121,6 +122,22 @@ func (o *doctorOptions) install(ctx context.Context, f *Factory) error {
 	}})
 	if step := plan.Step("user:" + person); err == nil && step != nil && step.Changed() {
 		fmt.Fprintf(f.Err, "%s is in the group %s from the next login on; until then: newgrp %s\n", person, libvirtGroup, libvirtGroup)
+	}
+	return err == nil, err
+}
+
+// lookAgain runs doctor in a process of its own: a process looks for the
+// library of libvirt once, and ours did before there was one.
+func (o *doctorOptions) lookAgain(ctx context.Context, f *Factory) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("look again: %w", err)
+	}
+	again := exec.CommandContext(ctx, self, "doctor", "--connect", o.connect, "--output", f.global.output)
+	again.Stdin, again.Stdout, again.Stderr = f.In, f.Out, f.Err
+	err = again.Run()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		return &exitError{exit.ExitCode()}
 	}
 	return err
 }
