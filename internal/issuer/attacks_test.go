@@ -92,10 +92,10 @@ func TestCodeAttacks(t *testing.T) {
 			"silently":          {challenge, oauth2.SetAuthURLParam("prompt", "none")},
 			"device's own code": {challenge, oauth2.SetAuthURLParam("redirect_uri", "javascript:alert(1)")},
 		} {
-			res, _ := f.get(f.browser(), f.oauth.AuthCodeURL("st", options...))
+			res := f.get(f.browser(), f.oauth.AuthCodeURL("st", options...))
 			to := res.Header.Get("Location")
 			if strings.Contains(to, "evil") || strings.Contains(to, "/login") || strings.HasPrefix(to, "javascript") {
-				t.Errorf("%s: %s, to %s", name, res.Status, to)
+				t.Errorf("%s: %d, to %s", name, res.Status, to)
 			}
 		}
 	})
@@ -109,14 +109,14 @@ func TestSignInOfAnotherBrowser(t *testing.T) {
 	attacker, victim := f.browser(), f.browser()
 	page := f.begin(attacker, f.oauth.AuthCodeURL("st", oauth2.S256ChallengeOption(oauth2.GenerateVerifier())))
 	callback := f.login(victim, page, "root")
-	if res, _ := f.get(attacker, callback); res.StatusCode != http.StatusForbidden || res.Header.Get("Location") != "" {
-		t.Fatalf("the attacker's browser gets %s, %s", res.Status, res.Header.Get("Location"))
+	if res := f.get(attacker, callback); res.Status != http.StatusForbidden || res.Header.Get("Location") != "" {
+		t.Fatalf("the attacker's browser gets %d, %s", res.Status, res.Header.Get("Location"))
 	}
-	if res, _ := f.get(victim, callback); res.StatusCode != http.StatusFound {
-		t.Errorf("the victim's browser gets %s", res.Status)
+	if res := f.get(victim, callback); res.Status != http.StatusFound {
+		t.Errorf("the victim's browser gets %d", res.Status)
 	}
 	// And once more: one sign-in, one code.
-	if res, _ := f.get(victim, callback); strings.Contains(res.Header.Get("Location"), "code=") {
+	if res := f.get(victim, callback); strings.Contains(res.Header.Get("Location"), "code=") {
 		t.Errorf("a second code: %s", res.Header.Get("Location"))
 	}
 }
@@ -230,14 +230,14 @@ func TestDeviceCodeAttacks(t *testing.T) {
 	})
 	t.Run("denied", func(t *testing.T) {
 		code := begin()
-		if res := f.decide(code.UserCode, "alice", "deny"); res.StatusCode != http.StatusOK {
+		if res := f.decide(code.UserCode, "alice", "deny"); res.Status != http.StatusOK {
 			t.Fatal(res.Status)
 		}
 		if got := poll(code, f.CLIClientID); got.Error != "access_denied" {
 			t.Errorf("%+v", got)
 		}
-		if res := f.decide(code.UserCode, "alice", "approve"); res.StatusCode != http.StatusNotFound {
-			t.Errorf("approved after it was denied: %s", res.Status)
+		if res := f.decide(code.UserCode, "alice", "approve"); res.Status != http.StatusNotFound {
+			t.Errorf("approved after it was denied: %d", res.Status)
 		}
 	})
 	t.Run("expired", func(t *testing.T) {
@@ -249,8 +249,8 @@ func TestDeviceCodeAttacks(t *testing.T) {
 				t.Errorf("%+v", got)
 			}
 		}
-		if res := f.decide(late.UserCode, "alice", "approve"); res.StatusCode != http.StatusNotFound {
-			t.Errorf("approved when it had expired: %s", res.Status)
+		if res := f.decide(late.UserCode, "alice", "approve"); res.Status != http.StatusNotFound {
+			t.Errorf("approved when it had expired: %d", res.Status)
 		}
 	})
 }
@@ -267,18 +267,14 @@ func TestForgedForms(t *testing.T) {
 		return url.Values{"user_code": {code.UserCode}, "username": {"alice"}, "password": {password}, "action": {"approve"}, "token": {token}}
 	}
 	page := func(b *http.Client) string {
-		res, body := f.get(b, f.URL+"/device")
-		if res.StatusCode != http.StatusOK {
-			t.Fatal(res.Status)
-		}
-		return string(tokenField.FindSubmatch(body)[1])
+		return string(tokenField.FindSubmatch(f.get(b, f.URL+"/device").Body)[1])
 	}
 	mine, other := f.browser(), f.browser()
 	myToken, otherToken := page(mine), page(other)
-	refused := func(name string, res *http.Response) {
+	refused := func(name string, res response) {
 		t.Helper()
-		if res.StatusCode != http.StatusForbidden {
-			t.Errorf("%s: %s", name, res.Status)
+		if res.Status != http.StatusForbidden {
+			t.Errorf("%s: %d", name, res.Status)
 		}
 	}
 	refused("no token", f.post(mine, f.URL+"/device", values("")))
@@ -299,22 +295,18 @@ func TestForgedForms(t *testing.T) {
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Sec-Fetch-Site", "cross-site")
 	res, err := mine.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = res.Body.Close()
-	refused("from another site", res)
+	refused("from another site", f.read(res, err))
 
-	if res := f.post(mine, f.URL+"/device", values(myToken)); res.StatusCode != http.StatusOK {
-		t.Errorf("the genuine form: %s", res.Status)
+	if res := f.post(mine, f.URL+"/device", values(myToken)); res.Status != http.StatusOK {
+		t.Errorf("the genuine form: %d", res.Status)
 	}
 	// What a page may load, and who may frame it.
-	res, body := f.get(mine, f.URL+"/device?user_code="+url.QueryEscape(`"><script>alert(1)</script>`))
-	policy := res.Header.Get("Content-Security-Policy")
+	shown := f.get(mine, f.URL+"/device?user_code="+url.QueryEscape(`"><script>alert(1)</script>`))
+	policy := shown.Header.Get("Content-Security-Policy")
 	if !strings.Contains(policy, "default-src 'none'") || !strings.Contains(policy, "frame-ancestors 'none'") || strings.Contains(policy, "unsafe") {
 		t.Errorf("policy is %q", policy)
 	}
-	if strings.Contains(string(body), "<script") {
+	if strings.Contains(string(shown.Body), "<script") {
 		t.Error("a script came in by the user code")
 	}
 }
@@ -326,7 +318,7 @@ func TestBruteForce(t *testing.T) {
 	f.person("bob", issuer.RoleViewer)
 	f.clock.stop()
 	try := func(name, password string) int {
-		return f.fill(f.browser(), f.URL+"/device", url.Values{"user_code": {"BBBB-BBBB"}, "username": {name}, "password": {password}, "action": {"approve"}}).StatusCode
+		return f.fill(f.browser(), f.URL+"/device", url.Values{"user_code": {"BBBB-BBBB"}, "username": {name}, "password": {password}, "action": {"approve"}}).Status
 	}
 	var got []int
 	for i := range 7 {

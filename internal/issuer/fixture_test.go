@@ -166,29 +166,40 @@ func (f *fixture) person(name string, roles ...string) {
 
 var tokenField = regexp.MustCompile(`name="token" value="([^"]*)"`)
 
-// fill gets a page and posts its form with values.
-func (f *fixture) fill(b *http.Client, page string, values url.Values) *http.Response {
-	f.t.Helper()
-	res, body := f.get(b, page)
-	if res.StatusCode != http.StatusOK {
-		f.t.Fatalf("GET %s: %s\n%s", page, res.Status, body)
-	}
-	match := tokenField.FindSubmatch(body)
-	if match == nil {
-		f.t.Fatalf("no form token in %s", body)
-	}
-	values.Set("token", string(match[1]))
-	to, err := url.Parse(page)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	to.RawQuery = ""
-	return f.post(b, to.String(), values)
+// response is one that has been read.
+type response struct {
+	Status int
+	Header http.Header
+	Body   []byte
 }
 
-func (f *fixture) get(b *http.Client, page string) (*http.Response, []byte) {
+// fill gets a page and posts its form with values.
+func (f *fixture) fill(b *http.Client, page string, values url.Values) response {
+	f.t.Helper()
+	res := f.get(b, page)
+	match := tokenField.FindSubmatch(res.Body)
+	if res.Status != http.StatusOK || match == nil {
+		f.t.Fatalf("GET %s: %d, no form\n%s", page, res.Status, res.Body)
+	}
+	values.Set("token", string(match[1]))
+	path, _, _ := strings.Cut(page, "?")
+	return f.post(b, path, values)
+}
+
+func (f *fixture) get(b *http.Client, page string) response {
 	f.t.Helper()
 	res, err := b.Get(page)
+	return f.read(res, err)
+}
+
+func (f *fixture) post(b *http.Client, to string, values url.Values) response {
+	f.t.Helper()
+	res, err := b.PostForm(to, values)
+	return f.read(res, err)
+}
+
+func (f *fixture) read(res *http.Response, err error) response {
+	f.t.Helper()
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -197,25 +208,10 @@ func (f *fixture) get(b *http.Client, page string) (*http.Response, []byte) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	return res, body
+	return response{res.StatusCode, res.Header, body}
 }
 
-func (f *fixture) post(b *http.Client, to string, values url.Values) *http.Response {
-	f.t.Helper()
-	res, err := b.PostForm(to, values)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	_ = res.Body.Close()
-	res.Body = io.NopCloser(bytes.NewReader(body))
-	return res
-}
-
-func (f *fixture) decide(userCode, name, action string) *http.Response {
+func (f *fixture) decide(userCode, name, action string) response {
 	f.t.Helper()
 	return f.fill(f.browser(), f.URL+"/device?user_code="+userCode, url.Values{
 		"user_code": {userCode}, "username": {name}, "password": {password}, "action": {action},
@@ -224,8 +220,8 @@ func (f *fixture) decide(userCode, name, action string) *http.Response {
 
 func (f *fixture) approve(userCode, name string) {
 	f.t.Helper()
-	if res := f.decide(userCode, name, "approve"); res.StatusCode != http.StatusOK {
-		f.t.Fatalf("approve: %s", res.Status)
+	if res := f.decide(userCode, name, "approve"); res.Status != http.StatusOK {
+		f.t.Fatalf("approve: %d", res.Status)
 	}
 }
 
@@ -255,8 +251,7 @@ func (f *fixture) code(name string) (code, verifier string) {
 	b := f.browser()
 	verifier = oauth2.GenerateVerifier()
 	callback := f.login(b, f.begin(b, f.oauth.AuthCodeURL("st", oauth2.S256ChallengeOption(verifier))), name)
-	res, _ := f.get(b, callback)
-	to := f.location(res)
+	to := f.location(f.get(b, callback))
 	if to.Query().Get("state") != "st" || !strings.HasPrefix(to.String(), redirect) {
 		f.t.Fatalf("redirected to %s", to)
 	}
@@ -266,8 +261,7 @@ func (f *fixture) code(name string) (code, verifier string) {
 // begin follows an authorisation URL to the login page.
 func (f *fixture) begin(b *http.Client, authorize string) string {
 	f.t.Helper()
-	res, _ := f.get(b, authorize)
-	return f.URL + f.location(res).RequestURI()
+	return f.URL + f.location(f.get(b, authorize)).RequestURI()
 }
 
 // login fills the login page in and gives the callback's URL.
@@ -281,11 +275,11 @@ func (f *fixture) login(b *http.Client, page, name string) string {
 	return f.URL + f.location(res).RequestURI()
 }
 
-func (f *fixture) location(res *http.Response) *url.URL {
+func (f *fixture) location(res response) *url.URL {
 	f.t.Helper()
-	to, err := res.Location()
-	if err != nil {
-		f.t.Fatalf("%s, no redirect", res.Status)
+	to, err := url.Parse(res.Header.Get("Location"))
+	if err != nil || to.String() == "" {
+		f.t.Fatalf("%d, no redirect", res.Status)
 	}
 	return to
 }
@@ -409,9 +403,9 @@ type answer struct {
 func (f *fixture) token(values url.Values) answer {
 	f.t.Helper()
 	res := f.post(f.http, f.URL+"/oauth/token", values)
-	a := answer{Status: res.StatusCode}
-	if err := json.NewDecoder(res.Body).Decode(&a); err != nil {
-		f.t.Fatalf("%s: %v", res.Status, err)
+	a := answer{Status: res.Status}
+	if err := json.Unmarshal(res.Body, &a); err != nil {
+		f.t.Fatalf("%d: %v", res.Status, err)
 	}
 	return a
 }

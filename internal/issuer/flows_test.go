@@ -272,8 +272,8 @@ func TestRevocation(t *testing.T) {
 	f.must(token.AccessToken, "GET", "/orgs/me", nil)
 	revoke := func(value, client string) {
 		t.Helper()
-		if res := f.post(f.http, f.URL+"/revoke", url.Values{"token": {value}, "client_id": {client}}); res.StatusCode != http.StatusOK {
-			t.Fatalf("revoke: %s", res.Status)
+		if res := f.post(f.http, f.URL+"/revoke", url.Values{"token": {value}, "client_id": {client}}); res.Status != http.StatusOK {
+			t.Fatalf("revoke: %d", res.Status)
 		}
 	}
 	other := f.must(token.AccessToken, "POST", "/projects/"+f.ProjectID+"/apps/oidc", map[string]any{
@@ -312,12 +312,12 @@ func TestSigningKeyRotation(t *testing.T) {
 	f.person("alice", issuer.RoleViewer)
 	old := f.signIn("alice").AccessToken
 	keys := func() []string {
-		res, body := f.get(f.http, f.URL+"/keys")
+		res := f.get(f.http, f.URL+"/keys")
 		var set struct {
 			Keys []map[string]any `json:"keys"`
 		}
-		if err := json.Unmarshal(body, &set); err != nil {
-			t.Fatalf("%s: %v", res.Status, err)
+		if err := json.Unmarshal(res.Body, &set); err != nil {
+			t.Fatalf("%d: %v", res.Status, err)
 		}
 		var ids []string
 		for _, k := range set.Keys {

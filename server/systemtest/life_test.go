@@ -256,8 +256,8 @@ func TestPortsAreChosenWhenNoneAreGiven(t *testing.T) {
 	var p [2]*process
 	seen := map[string]bool{}
 	for i := range p {
-		p[i] = start(t, dataDir(t), "--kube-port", "0", "--nats-port", "0", "--api-port", "0")
-		for _, u := range []string{p[i].ready.KubernetesURL, p[i].ready.NATSURL, p[i].ready.APIURL} {
+		p[i] = start(t, dataDir(t), "--kube-port", "0", "--nats-port", "0", "--api-port", "0", "--issuer-port", "0")
+		for _, u := range []string{p[i].ready.KubernetesURL, p[i].ready.NATSURL, p[i].ready.APIURL, p[i].ready.Issuer} {
 			if seen[u] {
 				t.Errorf("two at %s", u)
 			}

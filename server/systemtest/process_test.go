@@ -61,6 +61,11 @@ type endpoints struct {
 	AdminTokenFile string `json:"adminTokenFile"`
 	LogFile        string `json:"logFile"`
 	PID            int    `json:"pid"`
+
+	Issuer            string `json:"issuer"`
+	CLIClientID       string `json:"cliClientID"`
+	ProjectID         string `json:"projectID"`
+	AdminPasswordFile string `json:"adminPasswordFile"`
 }
 
 // process is a fleet-server.
@@ -141,7 +146,7 @@ func launch(t *testing.T, dir string, env []string, args ...string) *process {
 func ownPorts(t *testing.T) []string {
 	t.Helper()
 	var flags []string
-	for _, flag := range []string{"--kube-port", "--nats-port", "--api-port"} {
+	for _, flag := range []string{"--kube-port", "--nats-port", "--api-port", "--issuer-port"} {
 		for {
 			port := 20_000 + rand.IntN(10_000) // below the ports of outgoing connections
 			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))

@@ -91,6 +91,8 @@ func runAll(ctx context.Context, opts allOptions) error {
 	}
 	opts.Log = logging.Open(logs, opts.stderr, level)
 	defer func() { _ = opts.Log.Close() }()
+	// Libraries that log for themselves, such as the issuer's, do so here.
+	slog.SetDefault(opts.Log.With("component", "library"))
 
 	// Kubernetes' API server tells systemd that it is ready by itself, long
 	// before the rest of us is; it must not find whom to tell.
