@@ -410,6 +410,47 @@ func TestForgedAssertions(t *testing.T) {
 	}
 }
 
+// What is in a URL ends in somebody's log.
+func TestSecretsInURLs(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	f.person("root", issuer.RoleAdmin)
+	token := f.signIn("root").RefreshToken
+	query := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}, "client_id": {f.CLIClientID}}
+	for name, res := range map[string]response{
+		"by GET":  f.get(f.http, f.URL+"/oauth/token?"+query.Encode()),
+		"by POST": f.post(f.http, f.URL+"/oauth/token?"+query.Encode(), nil),
+		"revoked": f.get(f.http, f.URL+"/revoke?token="+token+"&client_id="+f.CLIClientID),
+	} {
+		if res.Status != http.StatusMethodNotAllowed {
+			t.Errorf("%s: %d %s", name, res.Status, res.Body)
+		}
+	}
+	if got := f.refresh(token); got.Status != http.StatusOK {
+		t.Errorf("a refused request used the token up: %+v", got)
+	}
+}
+
+// Whoever may begin without a password cannot fill the database.
+func TestFlood(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	f.clock.stop()
+	accepted := 0
+	for range 100 {
+		if f.post(f.http, f.URL+"/device_authorization", url.Values{"client_id": {f.CLIClientID}}).Status == http.StatusOK {
+			accepted++
+		}
+	}
+	if accepted != 60 {
+		t.Errorf("%d device codes at once, want 60", accepted)
+	}
+	f.clock.advance(10 * time.Second)
+	if status := f.post(f.http, f.URL+"/device_authorization", url.Values{"client_id": {f.CLIClientID}}).Status; status != http.StatusOK {
+		t.Errorf("later: %d", status)
+	}
+}
+
 // The whole database holds nothing that a thief could sign in with.
 func TestSecretsAreHashed(t *testing.T) {
 	t.Parallel()

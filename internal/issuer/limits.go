@@ -3,7 +3,6 @@ package issuer
 import (
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 )
@@ -109,10 +108,19 @@ func (l *limits) drop(now time.Time) {
 	}
 }
 
-// begin limits the requests that anyone may make and that leave a row behind.
+// begin limits the requests that anyone may make and that leave a row behind,
+// and refuses secrets in URLs, which end in logs: op takes them from there too.
 func (l *limits) begin(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/authorize" || strings.HasPrefix(r.URL.Path, "/device_authorization") {
+		switch r.URL.Path {
+		case "/oauth/token", "/revoke", "/device_authorization":
+			if r.Method != http.MethodPost || r.URL.RawQuery != "" {
+				w.Header().Set("Allow", http.MethodPost)
+				http.Error(w, "send this as a form, by POST", http.StatusMethodNotAllowed)
+				return
+			}
+		}
+		if r.URL.Path == "/authorize" || r.URL.Path == "/device_authorization" {
 			if !l.take(counted{"begin " + source(r), limitBegin}) {
 				tooMany(w)
 				return
