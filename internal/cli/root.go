@@ -53,6 +53,7 @@ func commands(f *Factory) []*cobra.Command {
 		newGetCmd(f),
 		newDescribeCmd(f),
 		newPingCmd(f),
+		newBenchCmd(f),
 		newDoctorCmd(f),
 		newVMCmd(f),
 		newImageCmd(f),
