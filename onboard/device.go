@@ -28,6 +28,8 @@ type Enrolment struct {
 	CAPEM       string
 	SigningKeys []byte // the pinned keys' file, as the agent reads it
 	PSK         Secret
+	// Registered says that the id is this machine's already.
+	Registered bool
 }
 
 // Secret is text that must not be shown.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/nationtech/fleetctl/hostcfg"
 	"github.com/nationtech/fleetctl/internal/hint"
@@ -13,8 +14,10 @@ import (
 
 // Enroller is the control plane's part in making a device.
 type Enroller interface {
+	// Preview gives what the device needs and registers nothing.
+	Preview(ctx context.Context, device, machine string) (Enrolment, error)
 	// Enrol registers the id for a machine (a name of package machineid) and
-	// gives what the device needs. Doing it again gives the same.
+	// gives the same as Preview. Doing it again gives the same.
 	Enrol(ctx context.Context, device, machine string) (Enrolment, error)
 }
 
@@ -35,10 +38,13 @@ type Wish struct {
 type Prepared struct {
 	Device Device
 	Plan   *hostcfg.Plan
+
+	machine string
+	preview Enrolment // as the control plane gave it
 }
 
-// Prepare looks at the host, enrols it and plans what has to change, in two
-// round trips. It writes nothing on the host.
+// Prepare looks at the host and plans what has to change, in two round trips.
+// It writes nothing, neither on the host nor at the control plane.
 func Prepare(ctx context.Context, h hostcfg.Host, w Wish, e Enroller) (*Prepared, error) {
 	facts, err := hostcfg.GatherFacts(ctx, h)
 	if err != nil {
@@ -61,9 +67,11 @@ func Prepare(ctx context.Context, h hostcfg.Host, w Wish, e Enroller) (*Prepared
 	if err != nil {
 		return nil, hint.Wrap(fmt.Errorf("the host has no usable /etc/machine-id: %w", err), "make one on the host with: systemd-machine-id-setup")
 	}
-	if d.Enrolment, err = e.Enrol(ctx, id, machine); err != nil {
+	preview, err := e.Preview(ctx, id, machine)
+	if err != nil {
 		return nil, err
 	}
+	d.Enrolment = preview
 	if len(w.NATSURLs) > 0 {
 		d.Enrolment.NATSURLs = w.NATSURLs
 	}
@@ -75,7 +83,25 @@ func Prepare(ctx context.Context, h hostcfg.Host, w Wish, e Enroller) (*Prepared
 	if err != nil {
 		return nil, err
 	}
-	return &Prepared{Device: d, Plan: plan}, nil
+	return &Prepared{Device: d, Plan: plan, machine: machine, preview: preview}, nil
+}
+
+// Enrol registers the device, before its plan is applied. It fails when the
+// control plane gives other keys or addresses than those in the plan.
+func (p *Prepared) Enrol(ctx context.Context, e Enroller) error {
+	if p.preview.Registered {
+		return nil
+	}
+	got, err := e.Enrol(ctx, p.Device.ID, p.machine)
+	if err != nil {
+		return err
+	}
+	got.Registered = p.preview.Registered
+	if !reflect.DeepEqual(got, p.preview) {
+		return hint.New(fmt.Sprintf("the control plane gives device %s something else than when the plan was made", p.Device.ID),
+			"run the command again, to see the plan as it is now")
+	}
+	return nil
 }
 
 // Restarts says whether the plan starts the agent anew, so that a heartbeat of

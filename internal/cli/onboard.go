@@ -40,7 +40,7 @@ A file of hosts looks like this:
       deviceId: pi-1
       labels: {site: lyon}
 
-The device id is registered for the host's machine when the plan is made.`,
+The device id is registered for the host's machine once you agree.`,
 		Example: `  fleetctl onboard pi@192.0.2.7 --label site=lyon
   fleetctl onboard pi@192.0.2.7 --plan
   fleetctl onboard -f hosts.yaml --yes --output json
@@ -95,6 +95,9 @@ func runOnboard(ctx context.Context, f *Factory, o *onboardOptions) error {
 	}
 
 	run.each(ctx, "applying", func(ctx context.Context, j *hostJob) error {
+		if err := prepared[j.index].Enrol(ctx, server); err != nil {
+			return err
+		}
 		since := onboard.Mark{}
 		if prepared[j.index].Restarts() {
 			var err error

@@ -34,9 +34,18 @@ func newFleetServer(f *Factory) (*fleetServer, error) {
 	return &fleetServer{api: server, kube: kube}, nil
 }
 
+// Preview implements onboard.Enroller.
+func (s *fleetServer) Preview(ctx context.Context, device, machine string) (onboard.Enrolment, error) {
+	return s.enrol(ctx, device, api.EnrolmentRequest{MachineID: machine, DryRun: true})
+}
+
 // Enrol implements onboard.Enroller.
 func (s *fleetServer) Enrol(ctx context.Context, device, machine string) (onboard.Enrolment, error) {
-	e, err := s.api.Enrol(ctx, device, api.EnrolmentRequest{MachineID: machine})
+	return s.enrol(ctx, device, api.EnrolmentRequest{MachineID: machine})
+}
+
+func (s *fleetServer) enrol(ctx context.Context, device string, request api.EnrolmentRequest) (onboard.Enrolment, error) {
+	e, err := s.api.Enrol(ctx, device, request)
 	if err != nil {
 		return onboard.Enrolment{}, fmt.Errorf("enrol device %s: %w", device, err)
 	}
@@ -44,7 +53,7 @@ func (s *fleetServer) Enrol(ctx context.Context, device, machine string) (onboar
 	if err != nil {
 		return onboard.Enrolment{}, fmt.Errorf("encode the signing keys: %w", err)
 	}
-	return onboard.Enrolment{NATSURLs: e.NATSURLs, CAPEM: e.CAPEM, SigningKeys: append(keys, '\n'), PSK: onboard.Secret(e.PSK)}, nil
+	return onboard.Enrolment{NATSURLs: e.NATSURLs, CAPEM: e.CAPEM, SigningKeys: append(keys, '\n'), PSK: onboard.Secret(e.PSK), Registered: e.Registered}, nil
 }
 
 // Mark implements onboard.Watcher.

@@ -21,7 +21,7 @@ const (
 )
 
 // enrol registers an id for a machine and gives what makes it a device. Asking
-// again for the same machine gives the same.
+// again for the same machine gives the same; a dry run registers nothing.
 func (h *handlers) enrol(c call) (any, error) {
 	var req api.EnrolmentRequest
 	if err := decode(c.Request, &req); err != nil {
@@ -31,7 +31,10 @@ func (h *handlers) enrol(c call) (any, error) {
 		return nil, fail(http.StatusBadRequest, api.CodeBadRequest,
 			"machineId is not 32 lower-case hex digits", "check that the machine has a proper /etc/machine-id")
 	}
-	_, err := h.cfg.Registry.Enrol(c.device, req.MachineID, req.Replace, time.Now())
+	registered, err := h.cfg.Registry.Enrolled(c.device, req.MachineID, req.Replace)
+	if err == nil && !registered && !req.DryRun {
+		_, err = h.cfg.Registry.Enrol(c.device, req.MachineID, req.Replace, time.Now())
+	}
 	switch {
 	case errors.Is(err, registry.ErrOtherMachine):
 		return nil, fail(http.StatusConflict, api.CodeOtherMachine, err.Error(),
@@ -39,7 +42,7 @@ func (h *handlers) enrol(c call) (any, error) {
 	case err != nil:
 		return nil, err
 	}
-	if req.Replace {
+	if req.Replace && !req.DryRun {
 		// The machine that had the id must not stay on with it.
 		if err := h.disconnect(c); err != nil {
 			return nil, err
@@ -52,6 +55,7 @@ func (h *handlers) enrol(c call) (any, error) {
 		CAPEM:         string(h.cfg.CAPEM),
 		SigningKeys:   h.cfg.SigningKeys,
 		PSK:           api.Secret(h.cfg.PSK(c.device)),
+		Registered:    registered,
 	}, nil
 }
 

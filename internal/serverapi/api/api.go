@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/nationtech/fleetctl/internal/audit"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
 
@@ -38,6 +39,8 @@ type EnrolmentRequest struct {
 	// Replace says that this machine takes the place of the one that has
 	// the id, such as a Pi with a new SD card.
 	Replace bool `json:"replace,omitempty"`
+	// DryRun asks what an enrolment would give, and registers nothing.
+	DryRun bool `json:"dryRun,omitempty"`
 }
 
 // Enrolment is everything that a machine needs to be a device.
@@ -48,6 +51,8 @@ type Enrolment struct {
 	CAPEM         string          `json:"caPEM"`
 	SigningKeys   wire.PinnedKeys `json:"signingKeys"`
 	PSK           Secret          `json:"psk"` // NATS password; the user is DeviceID
+	// Registered says that the id was this machine's already.
+	Registered bool `json:"registered,omitempty"`
 }
 
 // Device answers GET /v1/devices/{id}: what the control plane knows of it.
@@ -73,6 +78,22 @@ type Ping struct {
 	RoundTripMillis float64 `json:"roundTripMillis"` // from the server to the device's agent and back
 }
 
+// SignIn answers GET /v1/signin: what a laptop needs to sign a person in and to
+// reach Kubernetes. Nothing of it is secret.
+type SignIn struct {
+	SchemaVersion int    `json:"schemaVersion"`
+	Issuer        string `json:"issuer"`
+	ClientID      string `json:"clientId"`
+	ProjectID     string `json:"projectId"`
+	KubernetesURL string `json:"kubernetesURL"`
+}
+
+// Audit answers GET /v1/audit?since=RFC3339&device=ID&user=NAME&limit=N.
+type Audit struct {
+	SchemaVersion int `json:"schemaVersion"`
+	audit.Result
+}
+
 // Code says why a request failed, for a program to branch on.
 type Code string
 
@@ -80,6 +101,7 @@ type Code string
 const (
 	CodeBadRequest      Code = "bad-request"      // 400
 	CodeUnauthorized    Code = "unauthorized"     // 401
+	CodeForbidden       Code = "forbidden"        // 403: the roles do not allow it
 	CodeNotFound        Code = "not-found"        // 404
 	CodeMethod          Code = "method"           // 405
 	CodeOtherMachine    Code = "other-machine"    // 409: the id belongs to another machine

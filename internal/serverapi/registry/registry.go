@@ -67,6 +67,25 @@ func Open(dir string) (*Registry, error) {
 	return r, nil
 }
 
+// Enrolled says whether the id is this machine's and not revoked, without
+// changing anything. Its errors are those that Enrol would give.
+func (r *Registry) Enrolled(device, machineID string, replace bool) (bool, error) {
+	if err := wire.ValidateDeviceID(device); err != nil {
+		return false, err
+	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.enrolled(device, machineID, replace)
+}
+
+func (r *Registry) enrolled(device, machineID string, replace bool) (bool, error) {
+	old, known := r.all[device]
+	if known && old.MachineID != machineID && !replace {
+		return false, fmt.Errorf("device %s: %w since %s", device, ErrOtherMachine, old.Enrolled.Format(time.DateOnly))
+	}
+	return known && old.MachineID == machineID && old.Revoked.IsZero(), nil
+}
+
 // Enrol gives the id to a machine and lifts a revocation. An id that another
 // machine has is ErrOtherMachine, unless replace says that this one takes its
 // place.
@@ -76,12 +95,8 @@ func (r *Registry) Enrol(device, machineID string, replace bool, now time.Time) 
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	old, known := r.all[device]
-	if known && old.MachineID != machineID && !replace {
-		return old, fmt.Errorf("device %s: %w since %s", device, ErrOtherMachine, old.Enrolled.Format(time.DateOnly))
-	}
-	if known && old.MachineID == machineID && old.Revoked.IsZero() {
-		return old, nil
+	if same, err := r.enrolled(device, machineID, replace); same || err != nil {
+		return r.all[device], err
 	}
 	return r.write(Entry{SchemaVersion: wire.SchemaVersion, Device: device, MachineID: machineID, Enrolled: now.UTC()})
 }
