@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -20,6 +21,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -97,10 +99,7 @@ func startAt(t testing.TB, dir, address string, ahead time.Duration) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	listener := listen(t, address)
 	f := &fixture{t: t, dir: dir, clock: &clock{offset: ahead}}
 	f.Issuer, err = issuer.Start(t.Context(), issuer.Config{
 		Dir: filepath.Join(dir, "issuer"), URL: "https://" + listener.Addr().String(), Listener: listener,
@@ -128,6 +127,21 @@ func startAt(t testing.TB, dir, address string, ahead time.Duration) *fixture {
 		Scopes: []string{"openid", "profile", "offline_access", rolesScope, f.projectScope()},
 	}
 	return f
+}
+
+// listen waits for a port that an earlier start had: for a moment a connection
+// of another test may go out from it.
+func listen(t testing.TB, address string) net.Listener {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		l, err := net.Listen("tcp", address)
+		if err == nil {
+			return l
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
 }
 
 func (f *fixture) projectScope() string {
