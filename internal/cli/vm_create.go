@@ -86,7 +86,7 @@ can be run again after it was interrupted.`,
 // vmCreateResult is what scripts get.
 type vmCreateResult struct {
 	SchemaVersion int     `json:"schemaVersion"`
-	Created       bool    `json:"created"`
+	Changed       bool    `json:"changed"` // false: it was there already
 	Seconds       float64 `json:"seconds"`
 	vm.VM
 }

@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -32,19 +33,37 @@ type Client struct{ *ssh.Client }
 
 const dialTime = 20 * time.Second // emulated guests take seconds for a handshake
 
+// connect dials again while the guest's port of the bridge is not open yet, as
+// in the seconds after a start from memory.
+func connect(ctx context.Context, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	for {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		if !errors.Is(err, syscall.EHOSTUNREACH) {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
 // Dial connects and logs in.
 func Dial(ctx context.Context, t Target) (*Client, error) {
 	config, err := t.config()
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTime)
-	defer cancel()
 	address := net.JoinHostPort(t.Address, "22")
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	conn, err := connect(ctx, address)
 	if err != nil {
 		return nil, hint.WithCode(fmt.Errorf("connect to %s: %w", address, err), hint.CodeUnreachable)
 	}
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	ssh0, channels, requests, err := ssh.NewClientConn(conn, address, config)
 	if !stop() && err == nil {
