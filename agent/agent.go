@@ -94,6 +94,7 @@ type Agent struct {
 	nonces  *disk.Nonces
 	keys    *keyring
 	pulse   *pulse
+	streams streams
 	started time.Time
 
 	// Each receives once for any number of signals.

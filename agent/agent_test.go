@@ -107,6 +107,7 @@ func (s *source) Credential(context.Context) (credential.Credential, error) {
 
 // running is an agent under test.
 type running struct {
+	other  agent.Engine // instead of engine
 	engine *engine
 	source *source
 	ready  chan struct{}
@@ -123,12 +124,24 @@ func (f *fleet) run(dir string) *running {
 	return r
 }
 
+// runWith runs an agent on another engine than the tests' own.
+func (f *fleet) runWith(dir string, engine agent.Engine) {
+	f.t.Helper()
+	r := &running{other: engine, source: &source{}, ready: make(chan struct{})}
+	r.source.set(callout.PSK(f.psk, deviceID))
+	f.runAs(dir, r)
+}
+
 func (f *fleet) runAs(dir string, r *running) {
 	f.t.Helper()
 	log := slog.New(slog.NewTextHandler(f.t.Output(), nil))
+	engine := agent.Engine(r.engine)
+	if r.other != nil {
+		engine = r.other
+	}
 	a, err := agent.New(agent.Config{
 		Device: deviceID, Version: "test", StateDir: dir, Labels: map[string]string{"site": "lyon"}, MachineID: strings.Repeat("ab", 16),
-		Engine: r.engine, EngineName: "podman",
+		Engine: engine, EngineName: "podman",
 		Keys: func() ([]ed25519.PublicKey, error) {
 			return []ed25519.PublicKey{f.key.Public().(ed25519.PublicKey)}, nil
 		},

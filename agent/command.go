@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"strings"
 	"time"
 
@@ -15,14 +17,16 @@ import (
 // one is refused.
 const maxCommands = 8
 
-// handler carries out one verb and gives the answer's data.
-type handler func(ctx context.Context, c wire.Command) ([]byte, error)
+// handler carries out one verb and writes the answer's data.
+type handler func(ctx context.Context, c wire.Command, out io.Writer) error
 
 // handlers are the verbs that this agent knows.
 func (a *Agent) handlers() map[wire.Verb]handler {
-	return map[wire.Verb]handler{
-		wire.VerbPing: func(context.Context, wire.Command) ([]byte, error) { return nil, nil },
+	verbs := map[wire.Verb]handler{
+		wire.VerbPing: func(context.Context, wire.Command, io.Writer) error { return nil },
 	}
+	maps.Copy(verbs, a.handHandlers())
+	return verbs
 }
 
 // subscribe asks for hints and commands.
@@ -34,8 +38,12 @@ func (a *Agent) subscribe(ctx context.Context) error {
 		return err
 	}
 	verbs := a.handlers()
-	places := make(chan struct{}, maxCommands)
+	quick, long := make(chan struct{}, maxCommands), make(chan struct{}, maxCommands)
 	return a.link.Subscribe(wire.CommandSubject(a.cfg.Device, "*"), func(subject string, data []byte) {
+		places := long
+		if subject == wire.CommandSubject(a.cfg.Device, string(wire.VerbPing)) {
+			places = quick // followed logs take no place of a ping
+		}
 		a.command(ctx, subject, data, verbs, places)
 	})
 }
@@ -55,44 +63,41 @@ func (a *Agent) command(ctx context.Context, subject string, data []byte, verbs 
 		log.Warn("command refused", "error", err)
 		if errors.Is(err, wire.ErrExpired) || errors.Is(err, wire.ErrTooLong) {
 			at := now.UTC().Format(time.RFC3339)
-			a.reply(c, nil, &wire.ReplyError{Code: wire.ReplyRefused, Message: fmt.Sprintf("%v (the device's clock says %s)", err, at)})
+			a.reply(c, &wire.ReplyError{Code: wire.ReplyRefused, Message: fmt.Sprintf("%v (the device's clock says %s)", err, at)})
 		}
+		return
+	}
+	if verb == wire.VerbStream {
+		a.streams.control(c.Body) // seeing one again does nothing more: its nonce needs no memory
 		return
 	}
 	if err := a.nonces.Use(c.Nonce, c.Expires, now); err != nil {
 		log.Warn("command refused", "error", err)
 		if !errors.Is(err, disk.ErrReplayed) { // that one has its answer
-			a.reply(c, nil, &wire.ReplyError{Code: wire.ReplyRefused, Message: err.Error()})
+			a.reply(c, &wire.ReplyError{Code: wire.ReplyRefused, Message: err.Error()})
 		}
 		return
 	}
 	handle, known := verbs[verb]
 	if !known {
-		a.reply(c, nil, &wire.ReplyError{Code: wire.ReplyUnknownVerb, Message: fmt.Sprintf("agent %s does not know %q", a.cfg.Version, verb)})
+		a.reply(c, &wire.ReplyError{Code: wire.ReplyUnknownVerb, Message: fmt.Sprintf("agent %s does not know %q", a.cfg.Version, verb)})
 		return
 	}
 	select {
 	case places <- struct{}{}:
 	default:
-		a.reply(c, nil, &wire.ReplyError{Code: wire.ReplyRefused, Message: "too many commands are under way"})
+		a.reply(c, &wire.ReplyError{Code: wire.ReplyRefused, Message: "too many commands are under way"})
 		return
 	}
 	go func() {
 		defer func() { <-places }()
-		ctx, cancel := context.WithTimeout(ctx, wire.MaxCommandLifetime)
-		defer cancel()
-		answer, err := handle(ctx, c)
-		if err != nil {
-			a.reply(c, nil, &wire.ReplyError{Code: wire.ReplyFailed, Message: wire.ClipMessage(err.Error())})
-			return
-		}
-		a.reply(c, answer, nil)
+		a.carryOut(ctx, c, handle)
 	}()
 }
 
-// reply answers with one message, which is the last.
-func (a *Agent) reply(c wire.Command, data []byte, failure *wire.ReplyError) {
-	r := wire.Reply{SchemaVersion: wire.SchemaVersion, Data: data, Done: true, Error: failure}
+// reply answers with the one message of a command that is not carried out.
+func (a *Agent) reply(c wire.Command, failure *wire.ReplyError) {
+	r := wire.Reply{SchemaVersion: wire.SchemaVersion, Done: true, Error: failure}
 	if err := a.link.Send(wire.ReplySubject(a.cfg.Device, c.Nonce), mustJSON(r)); err != nil {
 		a.log.Warn("command not answered", "op", "command", "verb", c.Verb, "error", err)
 	}

@@ -24,6 +24,7 @@ const patience = 10 * time.Second
 type fake struct {
 	t      *testing.T
 	client *Client
+	mux    *http.ServeMux
 
 	mu         sync.Mutex
 	next       int
@@ -49,10 +50,8 @@ func newFake(t *testing.T) *fake {
 		t.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	handle := func(pattern string, h http.HandlerFunc) {
-		method, path, _ := strings.Cut(pattern, " ")
-		mux.HandleFunc(method+" /v4.0.0/libpod"+path, h)
-	}
+	f.mux = mux
+	handle := f.serve
 	handle("GET /containers/json", f.list)
 	handle("GET /containers/{id}/json", f.inspect)
 	handle("POST /containers/create", f.create)
@@ -74,6 +73,12 @@ func newFake(t *testing.T) *fake {
 	t.Cleanup(server.Close)
 	f.client = NewClient(socket)
 	return f
+}
+
+// serve answers one more call of the libpod API.
+func (f *fake) serve(pattern string, h http.HandlerFunc) {
+	method, path, _ := strings.Cut(pattern, " ")
+	f.mux.HandleFunc(method+" /v4.0.0/libpod"+path, h)
 }
 
 // runtime makes a Runtime that works on the fake until the test ends: as the

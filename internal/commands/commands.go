@@ -5,8 +5,6 @@ package commands
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -67,25 +65,17 @@ func (s *Sender) Send(ctx context.Context, r Request, onData func([]byte)) error
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
-	raw := make([]byte, nonceBytes)
-	if _, err := rand.Read(raw); err != nil {
-		return fmt.Errorf("send %s to %s: %w", r.Verb, r.Device, err)
-	}
-	nonce := hex.EncodeToString(raw)
-	sealed, err := s.signer.Seal(wire.KindCommand, wire.Command{
-		SchemaVersion: wire.SchemaVersion, Device: r.Device, Verb: r.Verb, Nonce: nonce,
-		Expires: time.Now().Add(r.Timeout).UTC(), Body: r.Body,
-	})
+	nonce, err := newNonce()
 	if err != nil {
-		return err
+		return fmt.Errorf("send %s to %s: %w", r.Verb, r.Device, err)
 	}
 	replies, err := s.nc.SubscribeSync(wire.ReplySubject(r.Device, nonce))
 	if err != nil {
 		return fmt.Errorf("send %s to %s: %w", r.Verb, r.Device, err)
 	}
 	defer func() { _ = replies.Unsubscribe() }()
-	if err := s.nc.Publish(wire.CommandSubject(r.Device, string(r.Verb)), sealed); err != nil {
-		return fmt.Errorf("send %s to %s: %w", r.Verb, r.Device, err)
+	if err := s.publish(r.Device, r.Verb, nonce, r.Timeout, r.Body); err != nil {
+		return err
 	}
 	for next := uint64(0); ; next++ {
 		msg, err := replies.NextMsgWithContext(ctx)

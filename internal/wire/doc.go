@@ -11,6 +11,8 @@
 //
 //	2026-11-23  v1: manifest, desired state (PodmanV0), device state, info,
 //	            heartbeat, commands, signatures.
+//	2026-11-24  v1: remote hands (restart, inspect, logs) and the control of
+//	            their answers; reply codes not-found and bad-request.
 package wire
 
 // SchemaVersion is the value of every payload's schemaVersion field.

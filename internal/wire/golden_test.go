@@ -55,9 +55,11 @@ func payloads(t *testing.T) map[string]any {
 		"device-info": DeviceInfo{SchemaVersion: 1, Device: "pi-1", MachineID: "00ff", Labels: map[string]string{"site": "lyon"}, StartedAt: at,
 			Inventory: Inventory{Hostname: "pi-1", OS: "Debian", Kernel: "6.1", Architecture: "arm64", Model: "Pi", CPUs: 4, MemoryBytes: 1, DiskBytes: 2,
 				AgentVersion: "v1", PodmanVersion: "5", BootID: "b", CgroupsVersion: "2", ContainerEngine: "podman"}},
-		"heartbeat": Heartbeat{SchemaVersion: 1, Device: "pi-1", At: at, Revision: 7},
-		"command":   Command{SchemaVersion: 1, Device: "pi-1", Verb: VerbPing, Nonce: "abcdefgh01234567", Expires: at, Body: json.RawMessage(`{}`)},
-		"reply":     Reply{SchemaVersion: 1, Sequence: 2, Data: []byte("hi"), Done: true, Error: &ReplyError{Code: ReplyFailed, Message: "no"}},
+		"heartbeat":      Heartbeat{SchemaVersion: 1, Device: "pi-1", At: at, Revision: 7},
+		"command":        Command{SchemaVersion: 1, Device: "pi-1", Verb: VerbPing, Nonce: "abcdefgh01234567", Expires: at, Body: json.RawMessage(`{}`)},
+		"reply":          Reply{SchemaVersion: 1, Sequence: 2, Data: []byte("hi"), Done: true, Error: &ReplyError{Code: ReplyFailed, Message: "no"}},
+		"logs-request":   LogsRequest{Target: Target{Deployment: "hello", Service: "web"}, Follow: true, SinceSeconds: 60, Tail: 10},
+		"stream-control": StreamControl{Stream: "abcdefgh01234567", Received: 7, Cancel: true},
 	}
 }
 

@@ -1,0 +1,140 @@
+package podman
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nationtech/fleetctl/internal/wire"
+)
+
+// targets gives the fleet's containers that t is about, ordered by service.
+func (r *Runtime) targets(ctx context.Context, t wire.Target) ([]Summary, error) {
+	labels := []string{labelManaged + "=true", labelDeployment + "=" + t.Deployment}
+	if t.Service != "" {
+		labels = append(labels, labelService+"="+t.Service)
+	}
+	list, err := r.client.List(ctx, labels...)
+	if err != nil {
+		return nil, err
+	}
+	if len(list) == 0 {
+		return nil, &wire.ReplyError{Code: wire.ReplyNotFound, Message: r.missing(t)}
+	}
+	slices.SortFunc(list, func(a, b Summary) int { return strings.Compare(a.Labels[labelService], b.Labels[labelService]) })
+	return list, nil
+}
+
+// missing says why there is no container.
+func (r *Runtime) missing(t wire.Target) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d := r.deployments[t.Deployment]
+	switch {
+	case d == nil:
+		return fmt.Sprintf("deployment %s is not on this device", t.Deployment)
+	case t.Service != "" && d.fault == nil && d.wants[key{t.Deployment, t.Service}] == nil:
+		return fmt.Sprintf("deployment %s has no service %s", t.Deployment, t.Service)
+	}
+	return fmt.Sprintf("deployment %s has no container yet", t.Deployment)
+}
+
+// Restart stops and starts the containers of t, one after the other.
+func (r *Runtime) Restart(ctx context.Context, t wire.Target) error {
+	list, err := r.targets(ctx, t)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, c := range list {
+		errs = append(errs, r.client.Restart(ctx, c.ID, r.stopTimeout(c)))
+	}
+	return errors.Join(errs...)
+}
+
+func (r *Runtime) stopTimeout(c Summary) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if k, ours := keyOf(c.Labels); ours {
+		if w := r.wanted(k); w != nil {
+			return w.stopTimeout
+		}
+	}
+	return wire.DefaultStopTimeout
+}
+
+// Inspect gives what Podman says of the containers of t, as a JSON array.
+func (r *Runtime) Inspect(ctx context.Context, t wire.Target) ([]byte, error) {
+	list, err := r.targets(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]json.RawMessage, len(list))
+	for i, c := range list {
+		if err := r.client.call(ctx, http.MethodGet, "/containers/"+c.ID+"/json", nil, nil, &all[i]); err != nil {
+			return nil, fmt.Errorf("inspect container %s: %w", short(c.ID), err)
+		}
+	}
+	data, err := json.Marshal(all)
+	if err != nil {
+		return nil, fmt.Errorf("encode what Podman says: %w", err)
+	}
+	return data, nil
+}
+
+// Logs writes the output of one service in frames, for as long as its
+// container exists when r.Follow is set.
+func (r *Runtime) Logs(ctx context.Context, req wire.LogsRequest, out io.Writer) error {
+	list, err := r.targets(ctx, req.Target)
+	if err != nil {
+		return err
+	}
+	if first := list[0].Labels[labelService]; list[len(list)-1].Labels[labelService] != first {
+		var names []string
+		for _, c := range list {
+			names = append(names, c.Labels[labelService])
+		}
+		return &wire.ReplyError{Code: wire.ReplyBadRequest, Message: fmt.Sprintf(
+			"deployment %s has several services (%s): say which", req.Deployment, strings.Join(slices.Compact(names), ", "))}
+	}
+	body, err := r.client.Logs(ctx, list[0].ID, req)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if _, err := io.Copy(out, body); err != nil {
+		return fmt.Errorf("follow the logs of %s: %w", list[0].Names, err)
+	}
+	return nil
+}
+
+// Restart stops a container, as Stop does, and starts it.
+func (c *Client) Restart(ctx context.Context, id string, timeout time.Duration) error {
+	seconds := strconv.Itoa(int(timeout.Seconds()))
+	// The name of the parameter changed between versions.
+	return c.act(ctx, timeout+callTimeout, http.MethodPost, id, "restart", url.Values{"t": {seconds}, "timeout": {seconds}})
+}
+
+// Logs gives a container's output in frames; the caller closes it.
+func (c *Client) Logs(ctx context.Context, id string, r wire.LogsRequest) (io.ReadCloser, error) {
+	query := url.Values{"stdout": {"true"}, "stderr": {"true"}, "follow": {strconv.FormatBool(r.Follow)}}
+	if r.SinceSeconds > 0 {
+		query.Set("since", time.Now().Add(-time.Duration(r.SinceSeconds)*time.Second).UTC().Format(time.RFC3339))
+	}
+	if r.Tail > 0 {
+		query.Set("tail", strconv.Itoa(r.Tail))
+	}
+	resp, err := c.send(ctx, http.MethodGet, "/containers/"+id+"/logs", query, nil)
+	if err != nil {
+		return nil, fmt.Errorf("read the logs of container %s: %w", short(id), err)
+	}
+	return resp.Body, nil
+}
