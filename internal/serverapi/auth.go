@@ -10,12 +10,15 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/nationtech/fleetctl/internal/identity/role"
 	"github.com/nationtech/fleetctl/internal/secretfile"
 )
 
 // Principal is who asks.
 type Principal struct {
-	Name string // for the audit line
+	Name    string   // for the audit record
+	Subject string   // the issuer's id of the user; "" for the administrator's token
+	Roles   []string // internal/identity/role
 }
 
 // Authenticator tells who sent a request. Its error is for the log only.
@@ -51,13 +54,13 @@ var errNoToken = errors.New("no bearer token")
 
 // Authenticate accepts the one token.
 func (a AdminToken) Authenticate(r *http.Request) (Principal, error) {
-	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !ok || !strings.EqualFold(scheme, "Bearer") {
-		return Principal{}, errNoToken
+	token, err := bearer(r)
+	if err != nil {
+		return Principal{}, err
 	}
-	got := sha256.Sum256([]byte(strings.TrimSpace(token)))
+	got := sha256.Sum256([]byte(token))
 	if subtle.ConstantTimeCompare(got[:], a.hash[:]) != 1 {
 		return Principal{}, errors.New("wrong token")
 	}
-	return Principal{Name: "admin-token"}, nil
+	return Principal{Name: "admin-token", Roles: []string{role.Admin}}, nil
 }

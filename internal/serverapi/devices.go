@@ -133,27 +133,49 @@ func report[T any](h *handlers, c call, b wire.Bucket, key string) (*T, error) {
 
 // ping asks the device's agent for an answer.
 func (h *handlers) ping(c call) (any, error) {
-	if _, ok := h.cfg.Presence.Connection(c.device); !ok {
-		if _, known := h.cfg.Registry.Get(c.device); !known {
-			return nil, unknown(c.device)
-		}
-		return nil, fail(http.StatusConflict, api.CodeDeviceOffline, "device "+c.device+" is not connected",
-			"look at the agent on the device: journalctl -u fleet-agent -n 50")
+	if err := h.online(c); err != nil {
+		return nil, err
 	}
 	began := time.Now()
 	err := h.cfg.Commands.Send(c.Context(), commands.Request{Device: c.device, Verb: wire.VerbPing, Timeout: commandTimeout}, nil)
-	var refused *commands.RefusedError
-	switch {
-	case errors.Is(err, commands.ErrNoAnswer):
-		return nil, fail(http.StatusGatewayTimeout, api.CodeDeviceNoAnswer, err.Error(),
-			"the link is up but the agent does not answer: journalctl -u fleet-agent -n 50")
-	case errors.As(err, &refused):
-		return nil, fail(http.StatusBadGateway, api.CodeDeviceRefused, err.Error(), refusalHint(refused.Reply.Code))
-	case err != nil:
-		return nil, err
+	if err != nil {
+		return nil, commandFailure(err)
 	}
 	return api.Ping{SchemaVersion: api.SchemaVersion, DeviceID: c.device,
 		RoundTripMillis: float64(time.Since(began).Microseconds()) / 1000}, nil
+}
+
+// online is nil while the device is connected.
+func (h *handlers) online(c call) error {
+	if _, ok := h.cfg.Presence.Connection(c.device); ok {
+		return nil
+	}
+	if _, known := h.cfg.Registry.Get(c.device); !known {
+		return unknown(c.device)
+	}
+	return fail(http.StatusConflict, api.CodeDeviceOffline, "device "+c.device+" is not connected",
+		"look at the agent on the device: journalctl -u fleet-agent -n 50")
+}
+
+// commandFailure turns what went wrong with a command into what the client is
+// told.
+func commandFailure(err error) error {
+	var refused *commands.RefusedError
+	switch {
+	case errors.Is(err, commands.ErrNoAnswer):
+		return fail(http.StatusGatewayTimeout, api.CodeDeviceNoAnswer, err.Error(),
+			"the link is up but the agent does not answer: journalctl -u fleet-agent -n 50")
+	case !errors.As(err, &refused):
+		return err
+	}
+	switch refused.Reply.Code {
+	case wire.ReplyNotFound:
+		return fail(http.StatusNotFound, api.CodeNoSuchService, refused.Reply.Message,
+			"see what is on the device: fleetctl describe device "+refused.Device)
+	case wire.ReplyBadRequest:
+		return fail(http.StatusBadRequest, api.CodeBadRequest, refused.Reply.Message, "")
+	}
+	return fail(http.StatusBadGateway, api.CodeDeviceRefused, err.Error(), refusalHint(refused.Reply.Code))
 }
 
 func refusalHint(code wire.ReplyCode) string {

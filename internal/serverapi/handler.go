@@ -6,11 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"net"
 	"net/http"
 
 	"github.com/nationtech/fleetctl/internal/hint"
+	"github.com/nationtech/fleetctl/internal/identity/role"
 	"github.com/nationtech/fleetctl/internal/serverapi/api"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
@@ -19,6 +18,7 @@ import (
 type handlers struct {
 	cfg  Config
 	busy chan struct{} // a slot for each request in work
+	long chan struct{} // and for each of them that may take any time
 }
 
 // call is one authenticated request about one device.
@@ -43,17 +43,22 @@ func fail(status int, code api.Code, message, hint string) error {
 }
 
 func handler(cfg Config) http.Handler {
-	h := &handlers{cfg: cfg, busy: make(chan struct{}, maxConcurrent)}
+	h := &handlers{cfg: cfg, busy: make(chan struct{}, maxConcurrent), long: make(chan struct{}, maxStreams)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", h.open(func(context.Context) (any, error) { return api.Health{Status: "ok"}, nil }))
 	mux.HandleFunc("GET /readyz", h.open(h.ready))
 	mux.HandleFunc("GET /version", h.open(func(context.Context) (any, error) {
 		return api.Version{SchemaVersion: api.SchemaVersion, Version: cfg.Version}, nil
 	}))
-	mux.HandleFunc("GET /v1/devices/{id}", h.about(h.getDevice))
-	mux.HandleFunc("POST /v1/devices/{id}/enrolment", h.audited("enrol", h.enrol))
-	mux.HandleFunc("DELETE /v1/devices/{id}/enrolment", h.audited("revoke", h.revoke))
-	mux.HandleFunc("POST /v1/devices/{id}/commands/ping", h.audited("ping", h.ping))
+	mux.HandleFunc("GET /v1/devices/{id}", h.about(role.Viewer, h.getDevice))
+	mux.HandleFunc("POST /v1/devices/{id}/enrolment", h.audited(role.Admin, "enrol", h.enrol))
+	mux.HandleFunc("DELETE /v1/devices/{id}/enrolment", h.audited(role.Admin, "revoke", h.revoke))
+	mux.HandleFunc("POST /v1/devices/{id}/commands/ping", h.audited(role.Operator, "ping", h.ping))
+	mux.HandleFunc("POST /v1/devices/{id}/commands/restart", streamed[wire.Target](h, wire.VerbRestart))
+	mux.HandleFunc("POST /v1/devices/{id}/commands/inspect", streamed[wire.Target](h, wire.VerbInspect))
+	mux.HandleFunc("POST /v1/devices/{id}/commands/logs", streamed[wire.LogsRequest](h, wire.VerbLogs))
+	mux.HandleFunc("GET /v1/audit", h.queryAudit)
+	mux.HandleFunc("GET /v1/signin", h.open(func(context.Context) (any, error) { return cfg.SignIn, nil }))
 	return h.limited(mux)
 }
 
@@ -100,9 +105,9 @@ func (h *handlers) open(f func(context.Context) (any, error)) http.HandlerFunc {
 }
 
 // about serves a request about a device, from someone who may ask.
-func (h *handlers) about(f func(call) (any, error)) http.HandlerFunc {
+func (h *handlers) about(wants string, f func(call) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		c, err := h.admit(r)
+		c, err := h.admit(r, wants)
 		if err != nil {
 			h.answer(w, r, nil, err)
 			return
@@ -112,38 +117,37 @@ func (h *handlers) about(f func(call) (any, error)) http.HandlerFunc {
 	}
 }
 
-// audited is about with a line in the log for every try: a change or a command.
-func (h *handlers) audited(action string, f func(call) (any, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		c, err := h.admit(r)
-		var body any
-		if err == nil {
-			body, err = f(c)
-		}
-		outcome := "ok"
-		if err != nil {
-			outcome = err.Error()
-		}
-		from, _, _ := net.SplitHostPort(r.RemoteAddr)
-		h.cfg.Log.LogAttrs(r.Context(), slog.LevelInfo, "audit", slog.String("op", action), slog.String("who", c.who.Name),
-			slog.String("device", c.device), slog.String("from", from), slog.String("outcome", outcome))
-		h.answer(w, r, body, err)
+// admit authenticates a request about a device, and asks for the role that it
+// wants.
+func (h *handlers) admit(r *http.Request, wants string) (c call, err error) {
+	c.Request = r
+	id := r.PathValue("id")
+	invalid := wire.ValidateDeviceID(id)
+	if invalid == nil {
+		c.device = id // on record also when it is refused
 	}
+	if c.who, err = h.authorize(r, wants); err != nil {
+		return c, err
+	}
+	if invalid != nil {
+		return c, fail(http.StatusBadRequest, api.CodeBadRequest, invalid.Error(), "choose an id such as pi-1")
+	}
+	return c, nil
 }
 
-func (h *handlers) admit(r *http.Request) (call, error) {
-	c := call{Request: r}
-	var err error
-	if c.who, err = h.cfg.Auth.Authenticate(r); err != nil {
-		return c, &failure{status: http.StatusUnauthorized, cause: err, body: api.Error{Code: api.CodeUnauthorized,
-			Message: "the server does not accept this token", Hint: "use the token in the server's admin-token file"}}
+// authorize says who asks, also when they may not.
+func (h *handlers) authorize(r *http.Request, wants string) (Principal, error) {
+	who, err := h.cfg.Auth.Authenticate(r)
+	if err != nil {
+		h.cfg.Log.Info("token refused", "op", "api", "path", r.URL.Path, "error", err)
+		return who, &failure{status: http.StatusUnauthorized, cause: err, body: api.Error{Code: api.CodeUnauthorized,
+			Message: "the server does not accept this token", Hint: tokenHint(err)}}
 	}
-	id := r.PathValue("id")
-	if err := wire.ValidateDeviceID(id); err != nil {
-		return c, fail(http.StatusBadRequest, api.CodeBadRequest, err.Error(), "choose an id such as pi-1")
+	if !role.Allows(who.Roles, wants) {
+		return who, fail(http.StatusForbidden, api.CodeForbidden, who.Name+" may not do this: it takes the role "+wants,
+			"ask an administrator for the role "+wants+"; see yours with: fleetctl whoami")
 	}
-	c.device = id
-	return c, nil
+	return who, nil
 }
 
 // decode reads a JSON body strictly: an unknown field is a newer client's

@@ -17,6 +17,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/broker/kv"
 	"github.com/nationtech/fleetctl/internal/broker/presence"
 	"github.com/nationtech/fleetctl/internal/commands"
+	"github.com/nationtech/fleetctl/internal/serverapi/api"
 	"github.com/nationtech/fleetctl/internal/serverapi/registry"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
@@ -30,6 +31,7 @@ const (
 	maxHeaderBytes = 16 << 10
 	maxBodyBytes   = 64 << 10
 	maxConcurrent  = 256
+	maxStreams     = 128 // of them
 )
 
 // Reports reads what devices report.
@@ -46,6 +48,7 @@ type Presence interface {
 // Commander sends commands to devices.
 type Commander interface {
 	Send(ctx context.Context, r commands.Request, onData func([]byte)) error
+	Stream(ctx context.Context, r commands.Request, onData func([]byte) error) error
 }
 
 // Config of the API; everything is required.
@@ -53,6 +56,7 @@ type Config struct {
 	Listener net.Listener // plain TCP; the server closes it
 	TLS      *tls.Config
 	Auth     Authenticator
+	Audit    AuditLog
 	Registry *registry.Registry
 	Reports  Reports
 	Presence Presence
@@ -64,6 +68,7 @@ type Config struct {
 	CAPEM       []byte
 	SigningKeys wire.PinnedKeys
 	PSK         func(device string) string
+	SignIn      api.SignIn
 	Version     string
 	Log         *slog.Logger
 }

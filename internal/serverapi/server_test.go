@@ -18,6 +18,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/nationtech/fleetctl/internal/audit"
 	"github.com/nationtech/fleetctl/internal/broker"
 	"github.com/nationtech/fleetctl/internal/broker/kv"
 	"github.com/nationtech/fleetctl/internal/broker/presence"
@@ -48,6 +49,8 @@ type control struct {
 	tokenF string
 	signer *signing.Signer
 	audit  *syncBuffer
+	log    *audit.Log
+	people people
 	ready  error
 }
 
@@ -74,12 +77,15 @@ func start(t *testing.T) *control {
 	conn := must(b.ConnectAPI())(t)
 	c.tokenF = filepath.Join(dir, "pki", "admin-token")
 	auth := must(serverapi.LoadAdminToken(c.tokenF))(t)
+	c.log = must(audit.Open(filepath.Join(dir, "audit")))(t)
+	t.Cleanup(func() { _ = c.log.Close() })
+	c.people = people{}
 	srv := serverapi.Start(serverapi.Config{
-		Listener: must(net.Listen("tcp", "127.0.0.1:0"))(t), TLS: cert.TLSConfig(), Auth: auth, Registry: reg,
+		Listener: must(net.Listen("tcp", "127.0.0.1:0"))(t), TLS: cert.TLSConfig(), Auth: serverapi.Either{auth, serverapi.IssuedTokens{Verifier: c.people}}, Audit: c.log, Registry: reg,
 		Reports: must(kv.Open(conn))(t), Presence: tracker, Commands: commands.NewSender(conn, c.signer),
 		Ready:    func(context.Context) error { return c.ready },
 		NATSURLs: []string{fmt.Sprintf("tls://127.0.0.1:%d", b.Port())}, CAPEM: c.ca.PEM(), SigningKeys: c.signer.Pinned(),
-		PSK: func(id string) string { return callout.PSK(fleetKey, id) }, Version: "v1.2.3", Log: log,
+		PSK: func(id string) string { return callout.PSK(fleetKey, id) }, SignIn: api.SignIn{SchemaVersion: api.SchemaVersion, Issuer: "https://issuer.example"}, Version: "v1.2.3", Log: log,
 	})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)

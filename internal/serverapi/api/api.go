@@ -94,6 +94,10 @@ type Audit struct {
 	audit.Result
 }
 
+// StreamErrorTrailer is the HTTP trailer that holds an Error in JSON when an
+// answer failed after it had begun.
+const StreamErrorTrailer = "Fleet-Error"
+
 // Code says why a request failed, for a program to branch on.
 type Code string
 
@@ -103,6 +107,7 @@ const (
 	CodeUnauthorized    Code = "unauthorized"     // 401
 	CodeForbidden       Code = "forbidden"        // 403: the roles do not allow it
 	CodeNotFound        Code = "not-found"        // 404
+	CodeNoSuchService   Code = "no-such-service"  // 404: the device has no such deployment or service
 	CodeMethod          Code = "method"           // 405
 	CodeOtherMachine    Code = "other-machine"    // 409: the id belongs to another machine
 	CodeDeviceOffline   Code = "device-offline"   // 409

@@ -32,13 +32,20 @@ const (
 // Client talks to one server. It is safe for concurrent use.
 type Client struct {
 	base  *url.URL
-	token api.Secret
+	token func(context.Context) (string, error)
 	http  *http.Client
+	long  *http.Client // the same without a limit on the time of a request
 }
 
 // New gives a client of the server at rawURL (https). caPEM is the only
 // authority that is trusted; empty means the system's.
 func New(rawURL string, caPEM []byte, token string) (*Client, error) {
+	token = strings.TrimSpace(token)
+	return NewWithTokens(rawURL, caPEM, func(context.Context) (string, error) { return token, nil })
+}
+
+// NewWithTokens is New with a token that is asked for before each request.
+func NewWithTokens(rawURL string, caPEM []byte, token func(context.Context) (string, error)) (*Client, error) {
 	base, err := url.Parse(rawURL)
 	if err != nil || base.Scheme != "https" || base.Host == "" {
 		return nil, hint.WithCode(hint.New(fmt.Sprintf("server URL %q is not an https URL", rawURL),
@@ -51,7 +58,7 @@ func New(rawURL string, caPEM []byte, token string) (*Client, error) {
 			return nil, hint.New("the server's CA file holds no certificate", "copy ca.crt anew from the server's data directory")
 		}
 	}
-	return &Client{base: base, token: api.Secret(strings.TrimSpace(token)), http: &http.Client{
+	short := &http.Client{
 		Timeout: requestTimeout,
 		// The token goes to this server and nowhere else.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -62,7 +69,10 @@ func New(rawURL string, caPEM []byte, token string) (*Client, error) {
 			TLSHandshakeTimeout: connectTimeout,
 			ForceAttemptHTTP2:   true,
 		},
-	}}, nil
+	}
+	long := *short
+	long.Timeout = 0
+	return &Client{base: base, token: token, http: short, long: &long}, nil
 }
 
 // Error is the server's refusal.
@@ -124,28 +134,13 @@ func (c *Client) device(ctx context.Context, what, method, device string, in, ou
 
 // do makes one request; what names it in errors.
 func (c *Client) do(ctx context.Context, what, method string, in, out any, path ...string) error {
-	var body io.Reader
-	if in != nil {
-		data, err := json.Marshal(in)
-		if err != nil {
-			return fmt.Errorf("%s: %w", what, err)
-		}
-		body = bytes.NewReader(data)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base.JoinPath(path...).String(), body)
+	return c.ask(ctx, what, method, nil, in, out, path...)
+}
+
+func (c *Client) ask(ctx context.Context, what, method string, query url.Values, in, out any, path ...string) error {
+	resp, err := c.send(ctx, c.http, what, method, query, in, path...)
 	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	req.Header.Set("Accept", "application/json")
-	if in != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	if c.token != "" {
-		req.Header.Set("Authorization", "Bearer "+string(c.token))
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return c.unreachable(ctx, what, err)
+		return err
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
@@ -159,6 +154,41 @@ func (c *Client) do(ctx context.Context, what, method string, in, out any, path 
 		return notFleetServer(what, resp, err)
 	}
 	return nil
+}
+
+// send gives the answer to one request, of whatever status; the caller closes
+// its body.
+func (c *Client) send(ctx context.Context, through *http.Client, what, method string, query url.Values, in any, path ...string) (*http.Response, error) {
+	var body io.Reader
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", what, err)
+		}
+		body = bytes.NewReader(data)
+	}
+	target := c.base.JoinPath(path...)
+	target.RawQuery = query.Encode()
+	token, err := c.token(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target.String(), body)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	req.Header.Set("Accept", "application/json")
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := through.Do(req)
+	if err != nil {
+		return nil, c.unreachable(ctx, what, err)
+	}
+	return resp, nil
 }
 
 // unreachable sorts out why there was no answer.
@@ -188,7 +218,7 @@ func refused(what string, resp *http.Response, data []byte) error {
 
 func exitCode(code api.Code) int {
 	switch code {
-	case api.CodeUnauthorized:
+	case api.CodeUnauthorized, api.CodeForbidden:
 		return hint.CodeAuth
 	case api.CodeDeviceOffline, api.CodeDeviceNoAnswer, api.CodeNotReady:
 		return hint.CodeUnreachable

@@ -11,9 +11,11 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/nationtech/fleetctl/internal/audit"
 	"github.com/nationtech/fleetctl/internal/broker"
 	"github.com/nationtech/fleetctl/internal/broker/presence"
 	"github.com/nationtech/fleetctl/internal/hint"
+	"github.com/nationtech/fleetctl/internal/identity/verify"
 	"github.com/nationtech/fleetctl/internal/issuer"
 	"github.com/nationtech/fleetctl/internal/pki"
 	"github.com/nationtech/fleetctl/internal/secretfile"
@@ -40,6 +42,8 @@ type server struct {
 	ca       *pki.CA
 	certs    []*pki.ServerCert
 	issuer   *issuer.Issuer
+	audit    *audit.Log
+	tokens   *verify.Verifier
 	kube     *kubeapi.Server
 	broker   *broker.Broker
 	registry *registry.Registry
@@ -106,7 +110,9 @@ func (s *server) startAll(ctx context.Context) error {
 		{"auth callout", s.startCallout},
 		{"presence", s.startPresence},
 		{"custom resources", s.installCRDs},
+		{"roles", s.bindRoles},
 		{"operator", s.startOperator},
+		{"audit log", s.startAudit},
 		{"HTTPS API", s.startAPI},
 		{"certificate renewal", s.keepCerts},
 	}

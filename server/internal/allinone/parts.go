@@ -10,11 +10,14 @@ import (
 	"strconv"
 	"sync"
 
+	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
+
 	"github.com/nationtech/fleetctl/internal/broker"
 	"github.com/nationtech/fleetctl/internal/broker/kv"
 	"github.com/nationtech/fleetctl/internal/broker/presence"
 	"github.com/nationtech/fleetctl/internal/callout"
 	"github.com/nationtech/fleetctl/internal/commands"
+	"github.com/nationtech/fleetctl/internal/identity/verify"
 	"github.com/nationtech/fleetctl/internal/pki"
 	"github.com/nationtech/fleetctl/internal/serverapi"
 	"github.com/nationtech/fleetctl/internal/serverapi/registry"
@@ -75,6 +78,9 @@ func (s *server) startKube(ctx context.Context) (supervise.Part, error) {
 		KeyFile:  cert.KeyFile,
 		CAPEM:    s.ca.PEM(),
 		Log:      s.Log.Logger,
+		Authenticators: []apiserverv1.JWTAuthenticator{
+			kubeapi.People(s.issuer.URL, s.ca.PEM(), s.issuer.ProjectID, verify.DefaultRolesClaim),
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -201,7 +207,8 @@ func (s *server) startAPI(context.Context) (supervise.Part, error) {
 	api := serverapi.Start(serverapi.Config{
 		Listener:    listener,
 		TLS:         cert.TLSConfig(),
-		Auth:        auth,
+		Auth:        s.apiAuth(auth),
+		Audit:       s.audit,
 		Registry:    s.registry,
 		Reports:     reports,
 		Presence:    s.presence,
@@ -211,6 +218,7 @@ func (s *server) startAPI(context.Context) (supervise.Part, error) {
 		CAPEM:       s.ca.PEM(),
 		SigningKeys: s.signer.Pinned(),
 		PSK:         func(device string) string { return callout.PSK(s.fleetKey, device) },
+		SignIn:      s.signIn(),
 		Version:     s.Version,
 		Log:         s.Log.With("component", "api"),
 	})
