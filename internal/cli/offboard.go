@@ -9,8 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nationtech/fleetctl/hostcfg"
-	"github.com/nationtech/fleetctl/internal/serverapi/api"
-	"github.com/nationtech/fleetctl/internal/serverapi/apiclient"
 	"github.com/nationtech/fleetctl/onboard"
 )
 
@@ -45,9 +43,9 @@ func runOffboard(ctx context.Context, f *Factory, o *offboardOptions) error {
 	if err != nil {
 		return err
 	}
-	var server *apiclient.Client
+	var server *fleetServer
 	if !o.keepRegistration {
-		if server, err = f.API(); err != nil {
+		if server, err = newFleetServer(f); err != nil {
 			return err
 		}
 	}
@@ -70,10 +68,7 @@ func runOffboard(ctx context.Context, f *Factory, o *offboardOptions) error {
 		if err := run.apply(ctx, j); err != nil || server == nil || j.device == "" {
 			return err
 		}
-		if _, err := server.Revoke(ctx, j.device); err != nil && apiclient.Code(err) != api.CodeNotFound {
-			return fmt.Errorf("the host is clean, but the control plane still lets device %s in: %w", j.device, err)
-		}
-		return nil
+		return server.forget(ctx, j.device)
 	})
 	return run.finish(ctx, func(j *hostJob) error {
 		_, err := fmt.Fprintf(f.Out, "%s: %d changed in %.1fs; it is no device any more\n", j.name, j.outcome.Changed, j.took.Seconds())

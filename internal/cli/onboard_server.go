@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nationtech/fleetctl/internal/serverapi/api"
@@ -54,6 +56,19 @@ func (s *fleetServer) enrol(ctx context.Context, device string, request api.Enro
 		return onboard.Enrolment{}, fmt.Errorf("encode the signing keys: %w", err)
 	}
 	return onboard.Enrolment{NATSURLs: e.NATSURLs, CAPEM: e.CAPEM, SigningKeys: append(keys, '\n'), PSK: onboard.Secret(e.PSK), Registered: e.Registered}, nil
+}
+
+// forget shuts the device out, then removes its object; the operator removes
+// what the control plane keeps of it.
+func (s *fleetServer) forget(ctx context.Context, device string) error {
+	if _, err := s.api.Revoke(ctx, device); err != nil && apiclient.Code(err) != api.CodeNotFound {
+		return fmt.Errorf("the host is clean, but the control plane still lets device %s in: %w", device, err)
+	}
+	object := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Name: device}}
+	if err := s.kube.Delete(ctx, object); err != nil && !apierrors.IsNotFound(err) {
+		return explainKube(fmt.Errorf("the host is clean, but its Device object stays: %w", err))
+	}
+	return nil
 }
 
 // Mark implements onboard.Watcher.

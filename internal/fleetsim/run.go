@@ -39,7 +39,7 @@ func (f *fleet) awaitDevices(ctx context.Context) error {
 
 // poll asks until all devices are counted.
 func (f *fleet) poll(ctx context.Context, phase string, count func() (int, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, settleLimit+time.Duration(len(f.devices))*10*time.Millisecond)
+	ctx, cancel := context.WithTimeout(ctx, settleLimit+time.Duration(len(f.devices))*50*time.Millisecond)
 	defer cancel()
 	for tick := time.NewTicker(500 * time.Millisecond); ; {
 		n, err := count()
@@ -207,9 +207,9 @@ func (f *fleet) remove(ctx context.Context) error {
 		if d.link != nil {
 			_ = d.link.Close(ctx) // it may be cut already: nothing is lost
 		}
-		return f.Revoke(ctx, d.id)
+		object := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Name: d.id}}
+		return errors.Join(f.Revoke(ctx, d.id), client.IgnoreNotFound(f.Kube.Delete(ctx, object)))
 	}))
-	errs = append(errs, f.Kube.DeleteAllOf(ctx, &v1alpha1.Device{}, client.HasLabels{Label}))
 	return errors.Join(errs...)
 }
 
