@@ -19,7 +19,7 @@ const peoplePrefix = "fleet:"
 
 // People accepts an issuer's tokens of people: the user is its
 // preferred_username, groups are the roles in rolesClaim, an object whose keys
-// they are.
+// they are. A token without the claim is refused: upstream's claims know no "in".
 func People(issuerURL string, caPEM []byte, audience, rolesClaim string) apiserverv1.JWTAuthenticator {
 	roles := fmt.Sprintf("dyn(claims[%q])", rolesClaim) // the claims are of any type, which has no keys
 	return apiserverv1.JWTAuthenticator{
@@ -27,7 +27,7 @@ func People(issuerURL string, caPEM []byte, audience, rolesClaim string) apiserv
 		ClaimMappings: apiserverv1.ClaimMappings{
 			Username: apiserverv1.PrefixedClaimOrExpression{Claim: "preferred_username", Prefix: ptr.To(peoplePrefix)},
 			Groups: apiserverv1.PrefixedClaimOrExpression{
-				Expression: fmt.Sprintf("%q in claims ? %s.map(role, %q + string(role)) : []", rolesClaim, roles, peoplePrefix)},
+				Expression: fmt.Sprintf("%s.map(role, %q + string(role))", roles, peoplePrefix)},
 		},
 	}
 }

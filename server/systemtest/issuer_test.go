@@ -69,7 +69,7 @@ func TestIssuer(t *testing.T) {
 }
 
 // signIn is the device flow by form posts alone.
-func signIn(t *testing.T, p *process, name, password string) {
+func signIn(t *testing.T, p *process, name, password string) (accessToken string) {
 	t.Helper()
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM([]byte(read(t, p.ready.CAFile)))
@@ -96,7 +96,7 @@ func signIn(t *testing.T, p *process, name, password string) {
 		User   string `json:"user_code"`
 		URI    string `json:"verification_uri"`
 	}
-	body := do(c.PostForm(p.ready.Issuer+"/device_authorization", url.Values{"client_id": {p.ready.CLIClientID}, "scope": {"openid"}}))
+	body := do(c.PostForm(p.ready.Issuer+"/device_authorization", url.Values{"client_id": {p.ready.CLIClientID}, "scope": {"openid urn:zitadel:iam:org:projects:roles"}}))
 	if err := json.Unmarshal(body, &code); err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,14 @@ func signIn(t *testing.T, p *process, name, password string) {
 		t.Fatal("the page has no form")
 	}
 	do(c.PostForm(code.URI, url.Values{"token": {string(match[1])}, "user_code": {code.User}, "username": {name}, "password": {password}, "action": {"approve"}}))
-	do(c.PostForm(p.ready.Issuer+"/oauth/token", url.Values{
+	var answer struct {
+		AccessToken string `json:"access_token"`
+	}
+	body = do(c.PostForm(p.ready.Issuer+"/oauth/token", url.Values{
 		"grant_type": {"urn:ietf:params:oauth:grant-type:device_code"}, "device_code": {code.Device}, "client_id": {p.ready.CLIClientID},
 	}))
+	if err := json.Unmarshal(body, &answer); err != nil {
+		t.Fatal(err)
+	}
+	return answer.AccessToken
 }
