@@ -71,6 +71,17 @@ func diffLines(before, after string) string {
 	return out.String()
 }
 
+// place writes a file and the directories above it.
+func place(t testing.TB, path string, data []byte, mode os.FileMode) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestOnboardCommand is what a person does with onboard and offboard, on two
 // bare hosts.
 func TestOnboardCommand(t *testing.T) {
@@ -110,7 +121,7 @@ func TestOnboardCommand(t *testing.T) {
 
 	t.Run("interrupted, then run again", func(t *testing.T) {
 		cmd := c.command(t, onA...)
-		// The first step that was carried out is named on stderr.
+		// Steps are named on stderr as they end: [2/14] …
 		progress, err := cmd.StderrPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -121,10 +132,11 @@ func TestOnboardCommand(t *testing.T) {
 		watched := make(chan struct{})
 		go func() {
 			defer close(watched)
-			buffer, seen := make([]byte, 4096), ""
+			buffer, seen, pressed := make([]byte, 4096), "", false
 			for {
 				n, err := progress.Read(buffer)
-				if seen += string(buffer[:n]); strings.Contains(seen, "user:fleet-agent") && strings.Contains(seen, " ms") {
+				if seen += string(buffer[:n]); !pressed && strings.Contains(seen, "[2/") {
+					pressed = true // a second time would kill it
 					_ = cmd.Process.Signal(os.Interrupt)
 				}
 				if err != nil {
@@ -189,11 +201,7 @@ func TestOnboardCommand(t *testing.T) {
 			}
 		}
 		key := a.KeyFile()
-		public, err := os.ReadFile(key + ".pub")
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.Sh(t, fmt.Sprintf("echo '%s' >> ~pi/.ssh/authorized_keys", strings.TrimSpace(string(public))))
+		b.Sh(t, fmt.Sprintf("echo '%s' >> ~pi/.ssh/authorized_keys", a.Sh(t, "cat ~pi/.ssh/authorized_keys")))
 		out, stderr, code := c.tryFleetctl(t, "onboard", "-f", file, "--ssh-key", key, "--known-hosts", known, "--yes", "-o", "json")
 		if code == 0 {
 			t.Errorf("a host that is away is no failure:\n%s", stderr)
@@ -228,21 +236,19 @@ func TestOnboardCommand(t *testing.T) {
 
 	t.Run("names for /etc/hosts, from this machine itself", func(t *testing.T) {
 		dir := filepath.Join(b.Root(), "opt", "fleet")
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			t.Fatal(err)
+		for _, name := range []string{"endpoints.json", "kube/admin.kubeconfig", "pki/ca.crt", "admin-token"} {
+			data, err := os.ReadFile(filepath.Join(c.dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			place(t, filepath.Join(dir, "server", name), []byte(strings.ReplaceAll(string(data), c.dir, "/opt/fleet/server")), 0o600)
 		}
-		if err := os.CopyFS(filepath.Join(dir, "server"), os.DirFS(c.dir)); err != nil {
-			t.Fatal(err)
-		}
-		b.Sh(t, fmt.Sprintf("sed -i 's,%s/,/opt/fleet/server/,g' /opt/fleet/server/endpoints.json", c.dir))
 		for name, from := range map[string]string{"fleetctl": program(t, "fleetctl"), "fleet-agent-linux-amd64": program(t, "fleet-agent-linux-amd64")} {
 			data, err := os.ReadFile(from)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(filepath.Join(dir, name), data, 0o755); err != nil {
-				t.Fatal(err)
-			}
+			place(t, filepath.Join(dir, name), data, 0o755)
 		}
 		run := "cd /opt/fleet && ./fleetctl --server-dir /opt/fleet/server onboard --local --label env=test --host-entry fleet.example.com=" + testhost.HarnessIP + " --yes"
 		b.Sh(t, run)
