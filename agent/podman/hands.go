@@ -16,6 +16,12 @@ import (
 	"github.com/nationtech/fleetctl/internal/wire"
 )
 
+// How often a start after a stop is tried.
+const (
+	startTries = 10
+	startPause = time.Second
+)
+
 // targets gives the fleet's containers that t is about, ordered by service.
 func (r *Runtime) targets(ctx context.Context, t wire.Target) ([]Summary, error) {
 	labels := []string{labelManaged + "=true", labelDeployment + "=" + t.Deployment}
@@ -55,9 +61,29 @@ func (r *Runtime) Restart(ctx context.Context, t wire.Target) error {
 	}
 	var errs []error
 	for _, c := range list {
-		errs = append(errs, r.client.Restart(ctx, c.ID, r.stopTimeout(c)))
+		errs = append(errs, r.restart(ctx, c))
 	}
 	return errors.Join(errs...)
+}
+
+// restart does not use Podman's own restart: with pasta (Podman 5) that fails
+// at times, since the old pasta still holds the ports. A worker may be first
+// to start the container again, which is as good.
+func (r *Runtime) restart(ctx context.Context, c Summary) error {
+	if err := r.client.Stop(ctx, c.ID, r.stopTimeout(c)); err != nil {
+		return err
+	}
+	for tries := 1; ; tries++ {
+		err := r.client.Start(ctx, c.ID)
+		if err == nil || tries == startTries {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(startPause):
+		}
+	}
 }
 
 func (r *Runtime) stopTimeout(c Summary) time.Duration {
@@ -114,13 +140,6 @@ func (r *Runtime) Logs(ctx context.Context, req wire.LogsRequest, out io.Writer)
 		return fmt.Errorf("follow the logs of %s: %w", list[0].Names, err)
 	}
 	return nil
-}
-
-// Restart stops a container, as Stop does, and starts it.
-func (c *Client) Restart(ctx context.Context, id string, timeout time.Duration) error {
-	seconds := strconv.Itoa(int(timeout.Seconds()))
-	// The name of the parameter changed between versions.
-	return c.act(ctx, timeout+callTimeout, http.MethodPost, id, "restart", url.Values{"t": {seconds}, "timeout": {seconds}})
 }
 
 // Logs gives a container's output in frames; the caller closes it.
