@@ -141,7 +141,10 @@ func (l *Log) Append(r Record, at time.Time) (Record, error) {
 	if len(line) >= maxLine {
 		return Record{}, fmt.Errorf("encode audit record: %d bytes are too many", len(line))
 	}
-	_, err = l.file.Write(append(line, '\n'))
+	err = l.inPlace()
+	if err == nil {
+		_, err = l.file.Write(append(line, '\n'))
+	}
 	if err == nil {
 		err = l.file.Sync()
 	}
@@ -154,6 +157,23 @@ func (l *Log) Append(r Record, at time.Time) (Record, error) {
 	}
 	l.last = r
 	return r, nil
+}
+
+// inPlace refuses to write to a file that is not the log any more: an editor
+// puts a new one in its place, and records in the old one would be lost.
+func (l *Log) inPlace() error {
+	ours, err := l.file.Stat()
+	if err != nil {
+		return err
+	}
+	there, err := os.Stat(l.path)
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(ours, there) {
+		return fmt.Errorf("%s was replaced by another file", l.path)
+	}
+	return nil
 }
 
 // headSize makes every note as long as every other, so that it is one write.

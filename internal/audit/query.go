@@ -3,6 +3,7 @@ package audit
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"time"
 )
 
@@ -37,7 +38,12 @@ func (l *Log) Query(f Filter) (Result, error) {
 	}
 	result := Result{Records: []Record{}}
 	check := chain{damage: &result.Damage}
-	if _, err := lines(l.file, func(line []byte) {
+	file, err := os.Open(l.path) // what is there now, not what was there when we started
+	if err != nil {
+		return Result{}, fmt.Errorf("query audit log: %w", err)
+	}
+	defer file.Close()
+	if _, err := lines(file, func(line []byte) {
 		if r, ok := check.next(line); ok && f.matches(r) {
 			result.Records = append(result.Records, r)
 			if f.Limit > 0 && len(result.Records) > f.Limit {
