@@ -132,7 +132,11 @@ func (d *dialer) connect(ctx context.Context, e *endpoint, before []*ssh.Client)
 	case e.proxyCommand != "":
 		return dialCommand(e.proxyCommand)
 	}
-	return d.DialContext(ctx, "tcp", e.address())
+	conn, err := d.DialContext(ctx, "tcp", e.address())
+	if err != nil {
+		return nil, err
+	}
+	return promptly(conn), nil
 }
 
 // handshakeError says why a handshake failed: what a callback found out comes
