@@ -21,6 +21,15 @@ const (
 	maxQuotedTail = 500
 )
 
+// elevation is how a shell came to be root's, as hostcfg.Elevator words it.
+type elevation string
+
+const (
+	asRoot     elevation = "root"
+	bySudo     elevation = "sudo"
+	byPassword elevation = "sudo with password"
+)
+
 // becomeRoot opens a root shell on client. password is asked for only when
 // sudo wants one, and by its caller's rule only once.
 func becomeRoot(ctx context.Context, client *ssh.Client, password func(context.Context) (secret, error)) (*shell, error) {
@@ -69,7 +78,11 @@ func (s *shell) arrive(ctx context.Context) (why string, err error) {
 	if err != nil {
 		return "", s.noShell(err)
 	}
-	if word == "hello 0" {
+	if login, ok := strings.CutPrefix(word, "hello 0"); ok {
+		s.how = asRoot
+		if login != "" {
+			s.how = bySudo
+		}
 		return "", nil
 	}
 	if said := strings.TrimSpace(string(noise)); said != "" {
@@ -157,6 +170,7 @@ func (s *shell) givePassword(ctx context.Context, password func(context.Context)
 			return fmt.Errorf("sudo: %w; it said: %s", err, s.sudoSaid(from))
 		case state == sudoIn:
 			_, err := s.arrive(ctx)
+			s.how = byPassword
 			return err
 		case state == sudoOut:
 			return refusalAfterPassword(s.sudoSaid(from), asked)

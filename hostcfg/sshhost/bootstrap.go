@@ -27,7 +27,7 @@ const loop = `trap : TERM;cd /;umask 022;` +
 	`Q(){ trap "" TERM;(sleep 3;kill -9 0)>/dev/null 2>&1 </dev/null& kill 0;` +
 	`test "$N" && { sleep 1;kill 0;wait;};test "$p" && wait $p;exit 143;};` +
 	`W(){ while IFS= read -r l;do eval "$l";done;Q;};` +
-	`echo;echo $M at hello $(id -u);echo >&2;echo $M up >&2;W`
+	`echo;echo $M at hello $(id -u) $SUDO_USER;echo >&2;echo $M up >&2;W`
 
 // start runs the loop, given as $0, in a session and process group of its
 // own. The no-op after it keeps the outer shell in place: setsid forks, and

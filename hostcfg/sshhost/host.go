@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/nationtech/fleetctl/hostcfg"
@@ -19,9 +21,13 @@ type Host struct {
 	link   *link         // guarded by turn
 	shell  *shell        // guarded by turn; nil before the first script
 	closed bool          // guarded by turn
+	how    atomic.Value  // elevation of the last root shell
 }
 
-var _ hostcfg.Host = (*Host)(nil)
+var (
+	_ hostcfg.Host     = (*Host)(nil)
+	_ hostcfg.Elevator = (*Host)(nil)
+)
 
 // Dial connects to a host and authenticates. Becoming root is left to the
 // first script. Errors carry exit codes: unreachable, authentication,
@@ -42,6 +48,13 @@ func Dial(ctx context.Context, t Target, o Options) (*Host, error) {
 
 // Name is the login, host name and port that were connected to.
 func (h *Host) Name() string { return h.dialer.name() }
+
+// Elevation is "root", "sudo" or "sudo with password", and "" before the first
+// script. See hostcfg.Elevator.
+func (h *Host) Elevation() string {
+	how, _ := h.how.Load().(elevation)
+	return string(how)
+}
 
 // Close ends the connection.
 func (h *Host) Close() error {
@@ -101,6 +114,7 @@ func (h *Host) script(ctx context.Context, script string, stdin io.Reader, timeo
 			return output{}, h.explain(h.link, fmt.Errorf("%s: become root: %w", h.Name(), err))
 		}
 		h.shell = s
+		h.how.Store(s.how)
 	}
 	if timeout <= 0 {
 		timeout = h.dialer.CommandTimeout
@@ -129,9 +143,15 @@ func (e *deadlineError) Error() string {
 // Unwrap makes the error a context.DeadlineExceeded.
 func (e *deadlineError) Unwrap() error { return context.DeadlineExceeded }
 
-// explain says of an end of stream that the connection was lost, and why.
+// explain says of an end of stream, and of a write or an open that failed
+// because there is no connection, that the connection was lost, and why.
 func (h *Host) explain(l *link, err error) error {
-	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	ended := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	var broken *net.OpError
+	if !ended && !errors.As(err, &broken) {
 		return err
 	}
 	if why := l.lost(lostGrace); why != nil {
@@ -140,6 +160,9 @@ func (h *Host) explain(l *link, err error) error {
 			Hint: "check that the host is up, then run again: what was done stays done",
 			Code: hint.CodeUnreachable,
 		}
+	}
+	if !ended {
+		return err
 	}
 	return fmt.Errorf("%w: the host ended the session", err)
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/nationtech/fleetctl/internal/hint"
@@ -48,13 +49,33 @@ func newHostKeys(d *dialer, e *endpoint, ctx context.Context, p *patience) (*hos
 }
 
 // algorithms are those of the keys that are known for the host, so that the
-// server does not present another kind; nil when none is.
+// server does not present another kind. Where no key is known, all kinds of
+// key will do, after the certificates of an authority that is; a certificate
+// of no known authority is not asked for, since nothing can be said of it.
 func (k *hostKeys) algorithms() []string {
-	if k.db == nil {
-		return nil
+	var known []string
+	if k.db != nil {
+		known = k.db.HostKeyAlgorithms(k.endpoint.keyAddress())
 	}
-	known := k.db.HostKeyAlgorithms(k.endpoint.keyAddress())
+	if slices.ContainsFunc(known, isKey) {
+		return known
+	}
+	for _, a := range ssh.SupportedAlgorithms().HostKeys {
+		if isKey(a) {
+			known = append(known, a)
+		}
+	}
 	return known
+}
+
+// isKey says of a host key algorithm that it is not one of certificates.
+func isKey(algorithm string) bool { return !strings.Contains(algorithm, "-cert-") }
+
+// onlyAuthorities says that nothing but @cert-authority lines is known for the
+// host: a plain key of it is then unknown, and not another than before.
+func (k *hostKeys) onlyAuthorities() bool {
+	known := k.db.HostKeyAlgorithms(k.endpoint.keyAddress())
+	return len(known) > 0 && !slices.ContainsFunc(known, isKey)
 }
 
 // check is the ssh.HostKeyCallback.
@@ -84,9 +105,19 @@ func (k *hostKeys) decide(key ssh.PublicKey) error {
 			Hint: "do not connect: ask who revoked it", Code: hint.CodeAuth,
 		}
 	case knownhosts.IsHostKeyChanged(err):
+		if isKey(key.Type()) && k.onlyAuthorities() {
+			return k.unknown(key)
+		}
 		return k.changed(err, key)
 	case knownhosts.IsHostUnknown(err):
 		return k.unknown(key)
+	}
+	if cert, ok := key.(*ssh.Certificate); ok {
+		return &hint.Error{
+			Err: fmt.Errorf("%s: the host's certificate %q, signed by %s, is not accepted: %w",
+				e.name(), cert.KeyId, ssh.FingerprintSHA256(cert.SignatureKey), err),
+			Hint: "compare the signer with the @cert-authority lines of known_hosts, and the host's name with those that the certificate is for", Code: hint.CodeAuth,
+		}
 	}
 	return hint.WithCode(fmt.Errorf("%s: host key: %w", e.name(), err), hint.CodeAuth)
 }

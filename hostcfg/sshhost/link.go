@@ -21,7 +21,7 @@ type link struct {
 }
 
 const (
-	lostGrace        = 200 * time.Millisecond
+	lostGrace        = time.Second // between the end of a session and that of its connection; a busy machine takes a while
 	keepAliveMissing = 3
 )
 

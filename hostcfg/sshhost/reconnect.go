@@ -21,6 +21,7 @@ func (h *Host) Reconnect(ctx context.Context) error {
 	}
 	defer h.release()
 	h.drop()
+	var last error // of an attempt that ran its course
 	for try := 1; ; try++ {
 		attempt, cancel := context.WithTimeoutCause(ctx, attemptTimeout, fmt.Errorf("%w (%s)", errTooSlow, attemptTimeout))
 		link, err := h.dialer.dial(attempt)
@@ -33,10 +34,13 @@ func (h *Host) Reconnect(ctx context.Context) error {
 		if worthless(err) {
 			return fmt.Errorf("reconnect: %w", err)
 		}
+		if ctx.Err() == nil || last == nil {
+			last = err // else the attempt only tells that ctx has ended
+		}
 		select {
 		case <-time.After(retryPause):
 		case <-ctx.Done():
-			return fmt.Errorf("reconnect: %w after %d attempts; the last: %w", context.Cause(ctx), try, err)
+			return fmt.Errorf("reconnect: %w after %d attempts; the last: %w", context.Cause(ctx), try, last)
 		}
 	}
 }

@@ -17,7 +17,7 @@ var (
 
 // SystemBus opens a stream to the host's system bus in a session of its own.
 // See hostcfg.Bus. A server that allows one session only gives an error, for
-// the root shell has that one.
+// the root shell has that one; so does a sudo that wants a password.
 func (h *Host) SystemBus(ctx context.Context) (io.ReadWriteCloser, error) {
 	s, err := h.rootProcess(ctx, "systemd-stdio-bridge")
 	if err != nil {
@@ -30,15 +30,19 @@ func (h *Host) SystemBus(ctx context.Context) (io.ReadWriteCloser, error) {
 // input and output are the session's.
 const becomeProcess = `if command -v @P >/dev/null;then echo;echo $M at start;exec @P;fi;echo;echo $M at none;exit 1`
 
-// rootProcess runs a program as root in a session of its own. It becomes root
-// the same way as the root shell does, and with the same password.
+// errSecondPassword keeps a run to one authentication.
+var errSecondPassword = errors.New("sudo wants the password again, and it is given once a run")
+
+// rootProcess runs a program as root in a session of its own, where becoming
+// root takes no password: the root shell's authentication is the only one of a
+// run. Callers have another way; for units it is systemctl in the root shell.
 func (h *Host) rootProcess(ctx context.Context, program string) (io.ReadWriteCloser, error) {
 	if err := h.acquire(ctx); err != nil {
 		return nil, err
 	}
 	link := h.link
 	h.release() // the connection may carry other sessions meanwhile
-	s, err := h.dialer.becomeRoot(ctx, link.client)
+	s, err := becomeRoot(ctx, link.client, func(context.Context) (secret, error) { return "", errSecondPassword })
 	if err != nil {
 		return nil, h.explain(link, err)
 	}

@@ -21,6 +21,7 @@ type shell struct {
 	ready    bool // functions were sent
 	inner    bool // the loop runs in the left half of a finished script's pipeline
 	requests int
+	how      elevation
 
 	exited  chan struct{} // the far side's process ended
 	closing sync.Once

@@ -48,8 +48,17 @@ func newSudoRig(t *testing.T, answers ...string) *rig {
 func TestSudoWithAForeignPrompt(t *testing.T) {
 	r := newSudoRig(t, "right one")
 	h := r.dial(t)
+	if how := h.Elevation(); how != "" {
+		t.Errorf("%q before the first script", how)
+	}
 	if out := run(t, h, "id -u"); string(out.Stdout) != "0\n" {
 		t.Errorf("got %q", out.Stdout)
+	}
+	if how := h.Elevation(); how != "sudo with password" {
+		t.Errorf("elevation %q", how)
+	}
+	if s, err := h.SystemBus(t.Context()); err == nil || !strings.Contains(err.Error(), "once a run") {
+		t.Errorf("sudo was given the password for a second session: %v, %v", s, err)
 	}
 	r.Cut()
 	if _, err := h.Run(t.Context(), hostcfg.Command{Script: "true"}); err == nil {

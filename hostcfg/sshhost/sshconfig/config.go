@@ -78,6 +78,10 @@ func Resolve(ctx context.Context, local Local, files []File, q Query) (*Values, 
 	if err := v.finish(q.Host); err != nil {
 		return nil, err
 	}
+	if c := v.Get("canonicalizehostname"); c != "" && !strings.EqualFold(c, "no") && !strings.EqualFold(c, "false") {
+		return nil, fmt.Errorf("CanonicalizeHostname %s is not supported for %s: names are not completed by asking the DNS; "+
+			"give the full name as HostName and put CanonicalizeHostname no first", c, q.Host)
+	}
 	if r.wantsFinal {
 		// Match final: all is read once more, for the host that was found.
 		v.values["hostname"] = []string{v.Hostname}

@@ -82,6 +82,23 @@ func TestFilesThatAreRefused(t *testing.T) {
 	}
 }
 
+func TestWhatIsNotSupportedIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config")
+	for config, want := range map[string]string{
+		"Host h\n CanonicalizeHostname yes":                     "CanonicalizeHostname yes is not supported",
+		"CanonicalizeHostname always":                           "CanonicalizeHostname always is not supported",
+		"Match localnetwork 192.0.2.0/24\n User u":              "Match localnetwork is not supported",
+		"Host h\n CanonicalizeHostname no":                      "",
+		"Host other\n CanonicalizeHostname yes\nHost h\nPort 5": "",
+	} {
+		write(t, path, config+"\n")
+		_, err := Resolve(t.Context(), Local{}, []File{{Path: path}}, Query{Host: "h"})
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: %v, want %q", config, err, want)
+		}
+	}
+}
+
 func TestDuration(t *testing.T) {
 	v := &Values{values: map[string][]string{}}
 	for in, want := range map[string]float64{"90": 90, "1m30": 90, "1m30s": 90, "2H": 7200, "1d": 86400, "none": 0, "0": 0} {

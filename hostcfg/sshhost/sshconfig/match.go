@@ -79,5 +79,8 @@ func (r *reader) criterion(attribute, argument string, so bool) (bool, error) {
 		}
 		return v.local.Exec(r.ctx, command), nil
 	}
+	if attribute == "localnetwork" {
+		return false, errors.New("Match localnetwork is not supported: match by host, or use Match exec")
+	}
 	return false, fmt.Errorf("Match: unknown criterion %q", attribute)
 }

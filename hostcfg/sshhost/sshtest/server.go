@@ -27,6 +27,8 @@ type Config struct {
 	Interactive [][2]string
 	// HostKey identifies the server; nil makes a new one.
 	HostKey ssh.Signer
+	// PlainKey is shown to clients that do not want a HostKey with a certificate.
+	PlainKey ssh.Signer
 	// Banner is sent before authentication.
 	Banner string
 
@@ -178,6 +180,9 @@ func (s *Server) authentication() *ssh.ServerConfig {
 		c.KeyboardInteractiveCallback = s.interactive
 	}
 	c.AddHostKey(s.config.HostKey)
+	if s.config.PlainKey != nil {
+		c.AddHostKey(s.config.PlainKey)
+	}
 	return c
 }
 
