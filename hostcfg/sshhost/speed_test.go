@@ -3,6 +3,7 @@ package sshhost_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"strconv"
@@ -50,27 +51,31 @@ func TestRoundTrips(t *testing.T) {
 	})
 }
 
-// TestHundredHosts runs four scripts on each of a hundred hosts at once.
+// TestHundredHosts configures a hundred hosts at once with four resources
+// each, and then looks again. Each server has a real shell behind it.
 func TestHundredHosts(t *testing.T) {
-	const hosts, scripts = 100, 4
+	const hosts = 100
 	r := newRig(t, sshtest.Config{})
 	servers := make([]*sshtest.Server, hosts)
 	for i := range servers {
 		servers[i] = sshtest.NewServer(t, sshtest.Config{AuthorizedKeys: r.Authorized()})
 	}
-	debug.FreeOSMemory()
-	start := time.Now()
-	g, ctx := errgroup.WithContext(t.Context())
-	for i, s := range servers {
-		g.Go(func() error { return fourScripts(ctx, r, target(t, s.Addr), i, scripts) })
+	for _, wanted := range []int{4, 0} {
+		debug.FreeOSMemory()
+		start := time.Now()
+		g, ctx := errgroup.WithContext(t.Context())
+		for i, s := range servers {
+			g.Go(func() error { return fourResources(ctx, r, target(t, s.Addr), i, wanted) })
+		}
+		if err := g.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%d hosts, 4 resources each, %d to change: %s, %d MiB resident with the servers", hosts, wanted, time.Since(start).Round(time.Millisecond), residentMiB(t))
 	}
-	if err := g.Wait(); err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("%d hosts, %d scripts each: %s, %d MiB resident with the servers", hosts, scripts, time.Since(start).Round(time.Millisecond), residentMiB(t))
 }
 
-func fourScripts(ctx context.Context, r *rig, to sshhost.Target, i, scripts int) error {
+// fourResources connects, plans and applies, and insists on how much changed.
+func fourResources(ctx context.Context, r *rig, to sshhost.Target, i, wanted int) error {
 	o := r.options
 	o.KnownHosts = []string{fmt.Sprintf("%s/known-%d", r.dir, i)}
 	h, err := sshhost.Dial(ctx, to, o)
@@ -78,14 +83,22 @@ func fourScripts(ctx context.Context, r *rig, to sshhost.Target, i, scripts int)
 		return err
 	}
 	defer h.Close()
-	for n := range scripts {
-		out, err := h.Run(ctx, hostcfg.Command{Script: "echo " + strconv.Itoa(n)})
-		if err != nil {
-			return err
-		}
-		if string(out.Stdout) != strconv.Itoa(n)+"\n" {
-			return fmt.Errorf("script %d printed %q", n, out.Stdout)
-		}
+	dir, me := fmt.Sprintf("%s/host-%d", r.dir, i), strconv.Itoa(os.Getuid())
+	plan, err := hostcfg.MakePlan(ctx, h, []hostcfg.Resource{
+		hostcfg.Directory{Path: dir, Owner: me, Group: me},
+		hostcfg.File{Path: dir + "/config", Content: strings.Repeat("a line of configuration\n", 40), Owner: me, Group: me},
+		hostcfg.Symlink{Path: dir + "/current", Target: "config"},
+		hostcfg.Block{Path: dir + "/hosts", Name: "fleet", Content: "192.0.2.1 fleet\n"},
+	})
+	if err != nil {
+		return err
+	}
+	outcome, err := plan.Apply(ctx, h, hostcfg.ApplyOptions{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	if outcome.Changed != wanted {
+		return fmt.Errorf("host %d: %d steps changed something, want %d", i, outcome.Changed, wanted)
 	}
 	return nil
 }
