@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/nationtech/fleetctl/internal/hint"
 	"github.com/nationtech/fleetctl/internal/serverapi/api"
 	"github.com/nationtech/fleetctl/internal/serverapi/apiclient"
 	"github.com/nationtech/fleetctl/onboard"
@@ -38,18 +39,17 @@ func newFleetServer(f *Factory) (*fleetServer, error) {
 
 // Preview implements onboard.Enroller.
 func (s *fleetServer) Preview(ctx context.Context, device, machine string) (onboard.Enrolment, error) {
-	return s.enrol(ctx, device, api.EnrolmentRequest{MachineID: machine, DryRun: true})
+	return enrolment(s.api.Preview(ctx, device, api.EnrolmentRequest{MachineID: machine}))
 }
 
 // Enrol implements onboard.Enroller.
 func (s *fleetServer) Enrol(ctx context.Context, device, machine string) (onboard.Enrolment, error) {
-	return s.enrol(ctx, device, api.EnrolmentRequest{MachineID: machine})
+	return enrolment(s.api.Enrol(ctx, device, api.EnrolmentRequest{MachineID: machine}))
 }
 
-func (s *fleetServer) enrol(ctx context.Context, device string, request api.EnrolmentRequest) (onboard.Enrolment, error) {
-	e, err := s.api.Enrol(ctx, device, request)
+func enrolment(e api.Enrolment, err error) (onboard.Enrolment, error) {
 	if err != nil {
-		return onboard.Enrolment{}, fmt.Errorf("enrol device %s: %w", device, err)
+		return onboard.Enrolment{}, err
 	}
 	keys, err := json.Marshal(e.SigningKeys)
 	if err != nil {
@@ -66,7 +66,7 @@ func (s *fleetServer) forget(ctx context.Context, device string) error {
 	}
 	object := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Name: device}}
 	if err := s.kube.Delete(ctx, object); err != nil && !apierrors.IsNotFound(err) {
-		return explainKube(fmt.Errorf("the host is clean, but its Device object stays: %w", err))
+		return hint.Wrap(fmt.Errorf("the host is clean, but its Device object stays: %w", err), "remove it with: kubectl delete fleetdev "+device)
 	}
 	return nil
 }

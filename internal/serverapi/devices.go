@@ -21,33 +21,57 @@ const (
 )
 
 // enrol registers an id for a machine and gives what makes it a device. Asking
-// again for the same machine gives the same; a dry run registers nothing.
+// again for the same machine gives the same.
 func (h *handlers) enrol(c call) (any, error) {
-	var req api.EnrolmentRequest
-	if err := decode(c.Request, &req); err != nil {
+	req, err := enrolmentRequest(c)
+	if err != nil {
 		return nil, err
 	}
-	if !machineid.Valid(req.MachineID) {
-		return nil, fail(http.StatusBadRequest, api.CodeBadRequest,
-			"machineId is not 32 lower-case hex digits", "check that the machine has a proper /etc/machine-id")
+	if _, err := h.cfg.Registry.Enrol(c.device, req.MachineID, req.Replace, time.Now()); err != nil {
+		return nil, enrolmentRefused(err)
 	}
-	registered, err := h.cfg.Registry.Enrolled(c.device, req.MachineID, req.Replace)
-	if err == nil && !registered && !req.DryRun {
-		_, err = h.cfg.Registry.Enrol(c.device, req.MachineID, req.Replace, time.Now())
-	}
-	switch {
-	case errors.Is(err, registry.ErrOtherMachine):
-		return nil, fail(http.StatusConflict, api.CodeOtherMachine, err.Error(),
-			"choose another id with --device-id; if this machine takes the other's place, offboard the other first")
-	case err != nil:
-		return nil, err
-	}
-	if req.Replace && !req.DryRun {
+	if req.Replace {
 		// The machine that had the id must not stay on with it.
 		if err := h.disconnect(c); err != nil {
 			return nil, err
 		}
 	}
+	return h.enrolment(c, true), nil
+}
+
+// preview gives what enrol would, and registers nothing.
+func (h *handlers) preview(c call) (any, error) {
+	req, err := enrolmentRequest(c)
+	if err != nil {
+		return nil, err
+	}
+	registered, err := h.cfg.Registry.Enrolled(c.device, req.MachineID, req.Replace)
+	if err != nil {
+		return nil, enrolmentRefused(err)
+	}
+	return h.enrolment(c, registered), nil
+}
+
+func enrolmentRequest(c call) (req api.EnrolmentRequest, err error) {
+	if err := decode(c.Request, &req); err != nil {
+		return req, err
+	}
+	if !machineid.Valid(req.MachineID) {
+		return req, fail(http.StatusBadRequest, api.CodeBadRequest,
+			"machineId is not 32 lower-case hex digits", "check that the machine has a proper /etc/machine-id")
+	}
+	return req, nil
+}
+
+func enrolmentRefused(err error) error {
+	if errors.Is(err, registry.ErrOtherMachine) {
+		return fail(http.StatusConflict, api.CodeOtherMachine, err.Error(),
+			"choose another id with --device-id; if this machine takes the other's place, offboard the other first")
+	}
+	return err
+}
+
+func (h *handlers) enrolment(c call, registered bool) api.Enrolment {
 	return api.Enrolment{
 		SchemaVersion: api.SchemaVersion,
 		DeviceID:      c.device,
@@ -56,7 +80,7 @@ func (h *handlers) enrol(c call) (any, error) {
 		SigningKeys:   h.cfg.SigningKeys,
 		PSK:           api.Secret(h.cfg.PSK(c.device)),
 		Registered:    registered,
-	}, nil
+	}
 }
 
 // revoke shuts a device out: first the callout denies it, then it is

@@ -52,6 +52,8 @@ func handler(cfg Config) http.Handler {
 	}))
 	mux.HandleFunc("GET /v1/devices/{id}", h.about(role.Viewer, h.getDevice))
 	mux.HandleFunc("POST /v1/devices/{id}/enrolment", h.audited(role.Admin, "enrol", h.enrol))
+	// On record as well: a preview holds the device's secret.
+	mux.HandleFunc("POST /v1/devices/{id}/enrolment/preview", h.audited(role.Admin, "preview enrolment", h.preview))
 	mux.HandleFunc("DELETE /v1/devices/{id}/enrolment", h.audited(role.Admin, "revoke", h.revoke))
 	mux.HandleFunc("POST /v1/devices/{id}/commands/ping", h.audited(role.Operator, "ping", h.ping))
 	mux.HandleFunc("POST /v1/devices/{id}/commands/restart", streamed[wire.Target](h, wire.VerbRestart))

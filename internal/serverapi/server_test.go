@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -155,6 +156,32 @@ func agent(t *testing.T, e api.Enrolment, reply func(wire.Command) []wire.Reply)
 }
 
 func pong(wire.Command) []wire.Reply { return []wire.Reply{{Done: true}} }
+
+// A preview is what enrolment gives afterwards, and leaves no trace in the
+// registry.
+func TestPreview(t *testing.T) {
+	c := start(t)
+	ctx := timeout(t)
+	request := api.EnrolmentRequest{MachineID: machineA}
+	preview := must(c.Preview(ctx, "pi-1", request))(t)
+	if preview.Registered || preview.PSK == "" {
+		t.Errorf("a preview of a stranger: %+v", preview)
+	}
+	if _, err := c.Device(ctx, "pi-1"); apiclient.Code(err) != api.CodeNotFound {
+		t.Errorf("the device is known after a preview: %v", err)
+	}
+	enrolment := must(c.Enrol(ctx, "pi-1", request))(t)
+	preview.Registered = true
+	if !reflect.DeepEqual(enrolment, preview) {
+		t.Errorf("previewed %+v, enrolled %+v", preview, enrolment)
+	}
+	if again := must(c.Preview(ctx, "pi-1", request))(t); !again.Registered {
+		t.Error("a registered device is not said to be")
+	}
+	if _, err := c.Preview(ctx, "pi-1", api.EnrolmentRequest{MachineID: machineB}); apiclient.Code(err) != api.CodeOtherMachine {
+		t.Errorf("another machine: %v", err)
+	}
+}
 
 func TestFromEnrolmentToRevocation(t *testing.T) {
 	c := start(t)

@@ -32,15 +32,14 @@ type Health struct {
 	Status string `json:"status"` // "ok"
 }
 
-// EnrolmentRequest is the body of POST /v1/devices/{id}/enrolment.
+// EnrolmentRequest is the body of POST /v1/devices/{id}/enrolment, and of the
+// same with /preview, which gives the same answer and registers nothing.
 type EnrolmentRequest struct {
 	// MachineID is the machine's name from internal/machineid.
 	MachineID string `json:"machineId"`
 	// Replace says that this machine takes the place of the one that has
 	// the id, such as a Pi with a new SD card.
 	Replace bool `json:"replace,omitempty"`
-	// DryRun asks what an enrolment would give, and registers nothing.
-	DryRun bool `json:"dryRun,omitempty"`
 }
 
 // Enrolment is everything that a machine needs to be a device.
@@ -51,7 +50,7 @@ type Enrolment struct {
 	CAPEM         string          `json:"caPEM"`
 	SigningKeys   wire.PinnedKeys `json:"signingKeys"`
 	PSK           Secret          `json:"psk"` // NATS password; the user is DeviceID
-	// Registered says that the id was this machine's already.
+	// Registered says that the id is this machine's.
 	Registered bool `json:"registered,omitempty"`
 }
 

@@ -109,6 +109,11 @@ func (c *Client) Enrol(ctx context.Context, device string, r api.EnrolmentReques
 	return e, c.device(ctx, "enrol", http.MethodPost, device, r, &e, "enrolment")
 }
 
+// Preview gives what Enrol would, and registers nothing.
+func (c *Client) Preview(ctx context.Context, device string, r api.EnrolmentRequest) (e api.Enrolment, err error) {
+	return e, c.device(ctx, "preview the enrolment of", http.MethodPost, device, r, &e, "enrolment", "preview")
+}
+
 // Revoke shuts a device out and disconnects it.
 func (c *Client) Revoke(ctx context.Context, device string) (d api.Device, err error) {
 	return d, c.device(ctx, "revoke", http.MethodDelete, device, nil, &d, "enrolment")
