@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/nationtech/fleetctl/internal/testhost/terminal"
 	"github.com/nationtech/fleetctl/vm"
 )
 
@@ -208,22 +209,22 @@ func (p program) forwards(t *testing.T, name string) {
 }
 
 func (p program) shells(t *testing.T, name string) {
-	s := sitDown(t, p.command(t.Context(), "vm", "ssh", name))
-	s.expect("$ ")
-	s.typeIn("tty -s && echo answer=$((6 * 7)); exit 3\r")
-	s.expect("answer=42")
-	if code := s.leaves(); code != 3 {
+	s := terminal.Start(t, p.command(t.Context(), "vm", "ssh", name))
+	s.Expect("$ ")
+	s.Type("tty -s && echo answer=$((6 * 7)); exit 3\r")
+	s.Expect("answer=42")
+	if code := s.ExitCode(); code != 3 {
 		t.Errorf("the shell's exit code arrives as %d, want 3", code)
 	}
 }
 
 func (p program) consoles(t *testing.T, name string) {
-	s := sitDown(t, p.command(t.Context(), "vm", "console", name))
-	s.expect("ctrl-] leaves")
-	s.typeIn("\r")
-	s.expect(name + " login: ")
-	s.typeIn("\x1d")
-	if code := s.leaves(); code != 0 {
+	s := terminal.Start(t, p.command(t.Context(), "vm", "console", name))
+	s.Expect("ctrl-] leaves")
+	s.Type("\r")
+	s.Expect(name + " login: ")
+	s.Type("\x1d")
+	if code := s.ExitCode(); code != 0 {
 		t.Errorf("ctrl-] ends with %d", code)
 	}
 	if log := p.run("", "vm", "console", name, "--log"); !strings.Contains(log, "Linux version ") {
