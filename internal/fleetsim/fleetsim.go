@@ -60,7 +60,7 @@ func (c *Config) Validate() error {
 	case c.Duration <= 0:
 		return fmt.Errorf("a duration of %s: more than nothing", c.Duration)
 	}
-	return nil
+	return checkFileLimit(c.Devices)
 }
 
 // Result is what a run measured.

@@ -5,6 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/nationtech/fleetctl/internal/hint"
 	"github.com/nationtech/fleetctl/internal/wire"
 	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
 )
@@ -26,6 +29,20 @@ func TestValidate(t *testing.T) {
 		if spoil(&bad); bad.Validate() == nil {
 			t.Errorf("%s: taken", name)
 		}
+	}
+}
+
+// Devices cannot share a connection, so the limit of files is one of devices.
+func TestFileLimit(t *testing.T) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if err := checkFileLimit(int(limit.Cur) - spareFiles); err != nil { //nolint:gosec // a limit of files
+		t.Error(err)
+	}
+	if err := checkFileLimit(int(limit.Cur) - spareFiles + 1); hint.Of(err) == "" { //nolint:gosec // a limit of files
+		t.Errorf("one more than there may be: %v", err)
 	}
 }
 
