@@ -126,12 +126,11 @@ func (w *fileWrite) planWrite(cur *pathState, st *Step) {
 // script writes content to a temporary file and renames it over the path.
 // Owner and mode are set through the open descriptor, so that a user who owns
 // the directory cannot redirect them with a link; runs of two people at once
-// are kept apart by flock, where there is one.
+// are kept apart by a flock(2) on the directory, where there is the command.
 func (w *fileWrite) script(cur *pathState) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "p=%s d=%s t=%s\n", quote(w.path), quote(path.Dir(w.path)), quote(TempPath(w.path)))
-	b.WriteString(`mkdir -p /run/fleetctl
-exec 9>/run/fleetctl/lock
+	b.WriteString(`exec 9<"$d"
 if command -v flock >/dev/null 2>&1; then flock 9; fi
 rm -f -- "$t"
 trap 'rm -f -- "$t"' EXIT

@@ -206,7 +206,7 @@ func isPlain(t *testing.T, h *testhost.Host, uid string) {
 	t.Helper()
 	left := h.Sh(t, `ls -d /etc/fleet-agent /var/lib/fleet-agent /usr/local/lib/fleet-agent /usr/local/bin/fleet-agent \
 		/etc/systemd/system/fleet-agent.service /etc/systemd/system/*/fleet-agent.service /var/lib/systemd/linger/fleet-agent 2>/dev/null
-		find / -xdev \( -nouser -o -nogroup \) -print; find /run/fleetctl -type f ! -name lock 2>/dev/null
+		find / -xdev \( -nouser -o -nogroup \) -print; find /run/fleetctl -type f 2>/dev/null
 		ps -eo uid=,args= | grep '^ *`+uid+` '; id fleet-agent 2>/dev/null; grep -n fleet /etc/subuid /etc/subgid /etc/hosts; true`)
 	if left != "" {
 		t.Errorf("left behind:\n%s", left)
