@@ -145,7 +145,8 @@ func TestHandsBackpressureAndCancel(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 	select {
-	case <-p.ended:
+	case err := <-p.ended:
+		t.Logf("the logs ended: %v", err)
 	case <-time.After(patience):
 		t.Fatal("the logs are still followed though the caller has gone")
 	}

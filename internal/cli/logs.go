@@ -51,7 +51,7 @@ func runLogs(ctx context.Context, f *Factory, o logsOptions) error {
 	if err != nil {
 		return err
 	}
-	return api.Logs(ctx, o.device, o.request, f.Streams.Out, f.Streams.Err)
+	return api.Logs(ctx, o.device, o.request, f.Out, f.Err)
 }
 
 // secondsSince gives how long before now text means; 0 when it is empty.
