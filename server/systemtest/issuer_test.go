@@ -96,15 +96,15 @@ func signIn(t *testing.T, p *process, name, password string) (accessToken string
 		User   string `json:"user_code"`
 		URI    string `json:"verification_uri"`
 	}
-	body := do(c.PostForm(p.ready.Issuer+"/device_authorization", url.Values{"client_id": {p.ready.CLIClientID}, "scope": {"openid urn:zitadel:iam:org:projects:roles"}}))
+	body := do(c.PostForm(p.ready.Issuer+"/device_authorization", url.Values{"client_id": {p.ready.CLIClientID}, "scope": {"openid urn:zitadel:iam:org:projects:roles"}})) //nolint:bodyclose // do closes it
 	if err := json.Unmarshal(body, &code); err != nil {
 		t.Fatal(err)
 	}
-	match := formToken.FindSubmatch(do(c.Get(code.URI)))
+	match := formToken.FindSubmatch(do(c.Get(code.URI))) //nolint:bodyclose // do closes it
 	if match == nil {
 		t.Fatal("the page has no form")
 	}
-	do(c.PostForm(code.URI, url.Values{"token": {string(match[1])}, "user_code": {code.User}, "username": {name}, "password": {password}, "action": {"approve"}}))
+	do(c.PostForm(code.URI, url.Values{"token": {string(match[1])}, "user_code": {code.User}, "username": {name}, "password": {password}, "action": {"approve"}})) //nolint:bodyclose // do closes it
 	var answer struct {
 		AccessToken string `json:"access_token"`
 	}
