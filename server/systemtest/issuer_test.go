@@ -108,7 +108,7 @@ func signIn(t *testing.T, p *process, name, password string) (accessToken string
 	var answer struct {
 		AccessToken string `json:"access_token"`
 	}
-	body = do(c.PostForm(p.ready.Issuer+"/oauth/token", url.Values{
+	body = do(c.PostForm(p.ready.Issuer+"/oauth/token", url.Values{ //nolint:bodyclose // do closes it
 		"grant_type": {"urn:ietf:params:oauth:grant-type:device_code"}, "device_code": {code.Device}, "client_id": {p.ready.CLIClientID},
 	}))
 	if err := json.Unmarshal(body, &answer); err != nil {
