@@ -73,6 +73,33 @@ func TestThread(t *testing.T) {
 		}
 	})
 
+	t.Run("remote hands", func(t *testing.T) {
+		if out := c.fleetctl(t, "logs", "pi-a", "hello", "--tail", "100"); out == "" {
+			t.Error("the app's log is empty")
+		}
+		if out := c.fleetctl(t, "inspect", "pi-a", "hello"); !strings.Contains(out, v2) {
+			t.Errorf("inspect does not name the image:\n%s", out)
+		}
+		started := func() string {
+			return a.ShAs(t, "fleet-agent", "podman inspect -f '{{.State.StartedAt}}' $(podman ps -q)")
+		}
+		before, container := started(), containers(t, a)
+		c.fleetctl(t, "restart", "pi-a", "hello")
+		if now := started(); now == before || containers(t, a) != container {
+			t.Errorf("started %s, then %s; containers %q, then %q", before, now, container, containers(t, a))
+		}
+		eventually(t, 10*time.Second, "page after the restart", pageSays(a.IP(), 8080, "v2"))
+		if _, stderr, code := c.tryFleetctl(t, "logs", "pi-b", "hello"); code != 1 || !strings.Contains(stderr, "hint:") {
+			t.Errorf("logs of what does not run there: exit code %d, %s", code, stderr)
+		}
+		if _, stderr, code := c.tryFleetctl(t, "restart", "nobody", "hello"); code != 1 || !strings.Contains(stderr, "hint:") {
+			t.Errorf("an unknown device: exit code %d, %s", code, stderr)
+		}
+		if out := c.fleetctl(t, "audit", "--device", "pi-a"); !strings.Contains(out, "restart") || !strings.Contains(out, "enrol") {
+			t.Errorf("the record lacks what was done:\n%s", out)
+		}
+	})
+
 	t.Run("server restart changes nothing on the device", func(t *testing.T) {
 		before := containers(t, a)
 		c.stop(t, 9)

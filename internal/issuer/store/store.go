@@ -11,12 +11,13 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/big"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	_ "modernc.org/sqlite" // the driver "sqlite": SQLite in Go, so that fleet-server stays static
@@ -139,12 +140,10 @@ func Secret() string {
 
 // NewID makes an id as Zitadel's look: 18 digits.
 func NewID() string {
-	lowest := big.NewInt(100_000_000_000_000_000)
-	n, err := rand.Int(rand.Reader, new(big.Int).Mul(lowest, big.NewInt(8)))
-	if err != nil {
-		panic("crypto/rand never fails: " + err.Error())
-	}
-	return n.Add(n, lowest).String()
+	const lowest = 100_000_000_000_000_000
+	raw := make([]byte, 8)
+	_, _ = rand.Read(raw) // never fails (crypto/rand)
+	return strconv.FormatUint(lowest+binary.BigEndian.Uint64(raw)%(8*lowest), 10)
 }
 
 func millis(t time.Time) int64 {
