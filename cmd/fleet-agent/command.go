@@ -20,6 +20,9 @@ const usage = `fleet-agent keeps this device as its fleet wants it to be.
 
   fleet-agent run [--config FILE]            work until SIGTERM; systemd starts this
   fleet-agent check-config [--config FILE]   say everything that is wrong with the configuration
+  fleet-agent keygen [--rotate | --show]     make this device's keys, print their public halves; onboarding runs this
+  fleet-agent bind-key --user-id ID --key-id ID
+                                             use the key that keygen made, under the names the issuer gave it
   fleet-agent version
 `
 
@@ -32,8 +35,18 @@ func command(args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("fleet-agent "+name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	var path string
-	if name == "run" || name == "check-config" {
+	var keys keyOptions
+	switch name {
+	case "run", "check-config":
 		flags.StringVar(&path, "config", config.DefaultPath, "configuration file")
+	case "keygen":
+		keys.register(flags)
+		flags.BoolVar(&keys.rotate, "rotate", false, "make an identity key to replace the one in use")
+		flags.BoolVar(&keys.show, "show", false, "make nothing")
+	case "bind-key":
+		keys.register(flags)
+		flags.StringVar(&keys.userID, "user-id", "", "the issuer's id of this device's user")
+		flags.StringVar(&keys.keyID, "key-id", "", "the issuer's id of the key")
 	}
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
@@ -60,6 +73,10 @@ func command(args []string, stdout, stderr io.Writer) error {
 		}
 		_, err = fmt.Fprintf(stdout, "%s is valid, for device %s\n", path, c.DeviceID)
 		return err
+	case "keygen":
+		return keygen(keys, stdout)
+	case "bind-key":
+		return bindKey(keys, stdout)
 	case "version", "--version":
 		_, err := fmt.Fprintf(stdout, "fleet-agent %s %s/%s\n", version, runtime.GOOS, runtime.GOARCH)
 		return err

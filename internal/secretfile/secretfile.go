@@ -14,9 +14,10 @@ import (
 )
 
 const (
-	dirMode  fs.FileMode = 0o700
-	fileMode fs.FileMode = 0o600
-	others   fs.FileMode = 0o077
+	dirMode   fs.FileMode = 0o700
+	fileMode  fs.FileMode = 0o600
+	ownedMode fs.FileMode = 0o400
+	others    fs.FileMode = 0o077
 )
 
 // EnsureDir makes dir and its parents, and refuses one that others may enter.
@@ -42,12 +43,31 @@ func Read(path string) ([]byte, error) {
 
 // Write replaces path with data. After a crash at any moment the file has
 // either its old or its new content.
-func Write(path string, data []byte) error { return put(path, data, os.Rename) }
+func Write(path string, data []byte) error { return put(path, data, Self, os.Rename) }
+
+// Owner is the account that a secret is for. Its files are 0400: what the
+// account cannot change, a fault in its program cannot either.
+type Owner struct{ UID, GID int }
+
+// Self keeps a file with the account that writes it, 0600.
+var Self = Owner{-1, -1}
+
+// WriteFor is Write for another account's secret; only root can do that.
+func WriteFor(owner Owner, path string, data []byte) error { return put(path, data, owner, os.Rename) }
+
+// LoadOrCreateFor is LoadOrCreate for another account's secret.
+func LoadOrCreateFor(owner Owner, path string, create func() ([]byte, error)) ([]byte, error) {
+	return loadOrCreate(owner, path, create)
+}
 
 // LoadOrCreate reads path or, when there is none, makes its content and writes
 // it. It never replaces a file: of two processes that create at once, one
 // writes and both read the same.
 func LoadOrCreate(path string, create func() ([]byte, error)) ([]byte, error) {
+	return loadOrCreate(Self, path, create)
+}
+
+func loadOrCreate(owner Owner, path string, create func() ([]byte, error)) ([]byte, error) {
 	data, err := Read(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return data, err
@@ -55,7 +75,7 @@ func LoadOrCreate(path string, create func() ([]byte, error)) ([]byte, error) {
 	if data, err = create(); err != nil {
 		return nil, fmt.Errorf("make secret %s: %w", path, err)
 	}
-	if err := put(path, data, os.Link); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := put(path, data, owner, os.Link); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
 	return Read(path)
@@ -74,7 +94,7 @@ func refuseOthers(path, fix string) error {
 
 // put writes data to a temporary file beside path and publishes it there with
 // os.Rename, which replaces, or os.Link, which does not.
-func put(path string, data []byte, publish func(from, to string) error) (err error) {
+func put(path string, data []byte, owner Owner, publish func(from, to string) error) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("write secret %s: %w", path, err)
@@ -86,9 +106,16 @@ func put(path string, data []byte, publish func(from, to string) error) (err err
 		return err
 	}
 	defer os.Remove(tmp.Name()) // gone already when it was renamed
-	_, err = tmp.Write(data)
+	mode := fileMode
+	if owner != Self {
+		mode = ownedMode
+		err = tmp.Chown(owner.UID, owner.GID)
+	}
 	if err == nil {
-		err = tmp.Chmod(fileMode)
+		_, err = tmp.Write(data)
+	}
+	if err == nil {
+		err = tmp.Chmod(mode)
 	}
 	if err == nil {
 		err = tmp.Sync()

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"strconv"
+
+	"github.com/nationtech/fleetctl/internal/devicekey"
+	"github.com/nationtech/fleetctl/internal/hint"
+	"github.com/nationtech/fleetctl/internal/secretfile"
+)
+
+// keyOptions are of the subcommands that onboarding runs as root.
+type keyOptions struct {
+	dir, user     string
+	rotate, show  bool
+	userID, keyID string
+}
+
+func (o *keyOptions) register(flags *flag.FlagSet) {
+	flags.StringVar(&o.dir, "dir", devicekey.Dir, "directory of the keys")
+	flags.StringVar(&o.user, "user", "fleet-agent", "account that the keys are for")
+}
+
+func keygen(o keyOptions, stdout io.Writer) error {
+	store, err := o.store()
+	if err != nil {
+		return err
+	}
+	var keys devicekey.Public
+	if o.show {
+		keys, err = store.Show()
+	} else {
+		keys, err = store.Make(o.rotate)
+	}
+	return printPublic(stdout, keys, err)
+}
+
+func bindKey(o keyOptions, stdout io.Writer) error {
+	store, err := o.store()
+	if err != nil {
+		return err
+	}
+	keys, err := store.Bind(o.userID, o.keyID)
+	return printPublic(stdout, keys, err)
+}
+
+// store is for another account when root runs this, else for the caller.
+func (o keyOptions) store() (devicekey.Store, error) {
+	owner := secretfile.Owner{UID: os.Getuid(), GID: os.Getgid()}
+	if owner.UID == 0 {
+		account, err := user.Lookup(o.user)
+		if err != nil {
+			return devicekey.Store{}, hint.Wrap(fmt.Errorf("find the account that the keys are for: %w", err), "fleetctl onboard makes it; name another with --user")
+		}
+		uid, uidErr := strconv.Atoi(account.Uid)
+		gid, gidErr := strconv.Atoi(account.Gid)
+		if uidErr != nil || gidErr != nil {
+			return devicekey.Store{}, fmt.Errorf("account %s has no numeric ids", o.user)
+		}
+		owner = secretfile.Owner{UID: uid, GID: gid}
+	}
+	return devicekey.Store{Dir: o.dir, Owner: owner}, nil
+}
+
+func printPublic(w io.Writer, keys devicekey.Public, err error) error {
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(w).Encode(keys)
+}

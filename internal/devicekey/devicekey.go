@@ -1,0 +1,48 @@
+// Package devicekey owns the keys that a device makes for itself: which files
+// they are in, their formats, and making, binding and rotating them. It
+// speaks to nobody: registering a public half is onboarding's affair, and
+// using a key that of whoever holds it (internal/credential, agent).
+//
+// A private half never leaves the device. On it, in Dir:
+//
+//	identity.json  the identity in use, a key file as Zitadel's: RSA private key, key id, user id
+//	identity.key   an identity key that was made and is not registered yet (PKCS #1, PEM)
+//	sealing.key    X25519, opens what is sealed to this device (PKCS #8, PEM)
+//
+// all of them fleet-agent's, 0400. A rotation makes identity.key beside
+// identity.json, has it registered, and only then replaces identity.json by a
+// rename, so that at every moment there is one whole identity that works.
+package devicekey
+
+// Where the keys of a device are.
+const (
+	Dir          = "/etc/fleet-agent"
+	IdentityFile = Dir + "/" + identityName
+	SealingFile  = Dir + "/" + sealingName
+
+	identityName = "identity.json"
+	pendingName  = "identity.key"
+	sealingName  = "sealing.key"
+)
+
+// schemaVersion of Public.
+const schemaVersion = 1
+
+// Public is what others may know of a device's keys. fleet-agent keygen prints
+// it; onboarding registers it.
+type Public struct {
+	SchemaVersion int `json:"schemaVersion"`
+	// Identity is the key in use; nil before the first was bound.
+	Identity *Identity `json:"identity,omitempty"`
+	// Pending is a key that waits to be registered and bound.
+	Pending *Identity `json:"pending,omitempty"`
+	// SealingKey is the public half of the sealing key, 32 bytes; base64 in JSON.
+	SealingKey []byte `json:"sealingKey,omitempty"`
+}
+
+// Identity is the public half of an identity key.
+type Identity struct {
+	PublicKey string `json:"publicKey"` // PEM, PKIX
+	KeyID     string `json:"keyId,omitempty"`
+	UserID    string `json:"userId,omitempty"`
+}

@@ -1,0 +1,251 @@
+package devicekey
+
+import (
+	"bytes"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/zitadel/oidc/v3/pkg/client"
+
+	"github.com/nationtech/fleetctl/internal/secretfile"
+)
+
+func newStore(t *testing.T) Store {
+	t.Helper()
+	return Store{Dir: t.TempDir(), Owner: secretfile.Owner{UID: os.Getuid(), GID: os.Getgid()}}
+}
+
+func must(t *testing.T) func(Public, error) Public {
+	return func(p Public, err error) Public {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+}
+
+func assertFiles(t *testing.T, s Store, want ...string) {
+	t.Helper()
+	entries, err := os.ReadDir(s.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []string{}
+	for _, e := range entries {
+		got = append(got, e.Name())
+		info, err := e.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm() != 0o400 {
+			t.Errorf("%s has mode %v", e.Name(), info.Mode())
+		}
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("files %q, want %q", got, want)
+	}
+}
+
+func TestMakeBindRotate(t *testing.T) {
+	s := newStore(t)
+	empty := must(t)(s.Show())
+	if empty.Identity != nil || empty.Pending != nil || empty.SealingKey != nil {
+		t.Fatalf("an empty directory shows %+v", empty)
+	}
+	made := must(t)(s.Make(false))
+	if made.Identity != nil || made.Pending == nil || len(made.SealingKey) != 32 {
+		t.Fatalf("after the first run: %+v", made)
+	}
+	assertFiles(t, s, "identity.key", "sealing.key")
+	if again := must(t)(s.Make(false)); !reflect.DeepEqual(again, made) {
+		t.Errorf("a second run gave other keys:\n%+v\n%+v", again, made)
+	}
+
+	bound := must(t)(s.Bind("11", "22"))
+	want := Public{SchemaVersion: 1, Identity: &Identity{PublicKey: made.Pending.PublicKey, KeyID: "22", UserID: "11"}, SealingKey: made.SealingKey}
+	if !reflect.DeepEqual(bound, want) {
+		t.Errorf("bound: %+v, want %+v", bound, want)
+	}
+	assertFiles(t, s, "identity.json", "sealing.key")
+	for _, again := range []Public{must(t)(s.Bind("11", "22")), must(t)(s.Make(false))} {
+		if !reflect.DeepEqual(again, want) {
+			t.Errorf("doing it again changed the keys: %+v", again)
+		}
+	}
+	if _, err := s.Bind("11", "23"); err == nil {
+		t.Error("bound another key id although nothing was pending")
+	}
+
+	rotating := must(t)(s.Make(true))
+	if !reflect.DeepEqual(rotating.Identity, want.Identity) || rotating.Pending == nil || rotating.Pending.PublicKey == want.Identity.PublicKey {
+		t.Fatalf("a rotation does not leave the key in use alone: %+v", rotating)
+	}
+	if again := must(t)(s.Make(true)); !reflect.DeepEqual(again, rotating) {
+		t.Error("a rotation that goes on made yet another key")
+	}
+	rotated := must(t)(s.Bind("11", "33"))
+	if rotated.Identity.PublicKey != rotating.Pending.PublicKey || !bytes.Equal(rotated.SealingKey, want.SealingKey) {
+		t.Errorf("rotated: %+v", rotated)
+	}
+	assertFiles(t, s, "identity.json", "sealing.key")
+}
+
+// A Bind that was cut off before it removed the pending key.
+func TestBindCutOff(t *testing.T) {
+	s := newStore(t)
+	must(t)(s.Make(false))
+	pending, err := os.ReadFile(s.path(pendingName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound := must(t)(s.Bind("1", "2"))
+	if err := os.WriteFile(s.path(pendingName), pending, 0o400); err != nil {
+		t.Fatal(err)
+	}
+	if got := must(t)(s.Show()); !reflect.DeepEqual(got, bound) {
+		t.Errorf("the key in use shows as pending: %+v", got)
+	}
+	if got := must(t)(s.Make(true)); got.Pending == nil || got.Pending.PublicKey == bound.Identity.PublicKey {
+		t.Errorf("a rotation took the key in use for a new one: %+v", got)
+	}
+}
+
+func TestMakeAtOnce(t *testing.T) {
+	s := newStore(t)
+	got := make([]Public, 4)
+	var wg sync.WaitGroup
+	for i := range got {
+		wg.Go(func() {
+			var err error
+			if got[i], err = s.Make(false); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for _, g := range got {
+		if !reflect.DeepEqual(g, got[0]) {
+			t.Fatalf("runs at once disagree")
+		}
+	}
+	assertFiles(t, s, "identity.key", "sealing.key")
+}
+
+// Zitadel's own client reads what Bind writes.
+func TestKeyFileIsZitadels(t *testing.T) {
+	s := newStore(t)
+	made := must(t)(s.Make(false))
+	must(t)(s.Bind("11", "22"))
+	theirs, err := client.ConfigFromKeyFile(s.path(identityName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if theirs.Type != "serviceaccount" || theirs.UserID != "11" || theirs.KeyID != "22" {
+		t.Errorf("read as %s of user %s, key %s", theirs.Type, theirs.UserID, theirs.KeyID)
+	}
+	if _, err := client.NewSignerFromPrivateKeyByte([]byte(theirs.Key), theirs.KeyID); err != nil {
+		t.Error(err)
+	}
+	block, _ := pem.Decode([]byte(made.Pending.PublicKey))
+	public, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, err := ReadKeyFile(s.path(identityName))
+	if err != nil || !ours.Key.PublicKey.Equal(public.(*rsa.PublicKey)) || ours.Key.N.BitLen() < 2048 {
+		t.Errorf("the key file holds another key than was printed, or none: %v", err)
+	}
+}
+
+func TestKeyFileRefusesAndHides(t *testing.T) {
+	s := newStore(t)
+	must(t)(s.Make(false))
+	must(t)(s.Bind("11", "22"))
+	good, err := os.ReadFile(s.path(identityName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := ParseKeyFile(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var logged bytes.Buffer
+	slog.New(slog.NewTextHandler(&logged, nil)).Info("x", "key", k)
+	secret := k.Key.D.String()
+	for _, shown := range []string{fmt.Sprintf("%v", k), fmt.Sprintf("%+v", k), fmt.Sprintf("%#v", k), logged.String()} {
+		if strings.Contains(shown, secret) || !strings.Contains(shown, "22") {
+			t.Errorf("shows %.80s", shown)
+		}
+	}
+
+	var fields map[string]string
+	if err := json.Unmarshal(good, &fields); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(map[string]string){
+		"an application's key": func(f map[string]string) { f["type"] = "application" },
+		"no key id":            func(f map[string]string) { delete(f, "keyId") },
+		"no user id":           func(f map[string]string) { delete(f, "userId") },
+		"no PEM":               func(f map[string]string) { f["key"] = "hunter2" },
+		"cut":                  func(f map[string]string) { f["key"] = f["key"][:400] },
+	} {
+		copied := map[string]string{}
+		for k, v := range fields {
+			copied[k] = v
+		}
+		change(copied)
+		data, err := json.Marshal(copied)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ParseKeyFile(data); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	if _, err := ReadKeyFile(filepath.Join(s.Dir, "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a missing file: %v", err)
+	}
+}
+
+// A damaged identity is replaced when asked, never by itself.
+func TestDamagedIdentity(t *testing.T) {
+	s := newStore(t)
+	if err := os.WriteFile(s.path(identityName), []byte("{"), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Make(false); err == nil {
+		t.Error("a damaged identity was passed over")
+	}
+	must(t)(s.Make(true))
+	if got := must(t)(s.Bind("1", "2")); got.Identity == nil || got.Identity.KeyID != "2" {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestSealingKeyOpens(t *testing.T) {
+	s := newStore(t)
+	made := must(t)(s.Make(false))
+	key, err := ReadSealingKey(s.path(sealingName))
+	if err != nil || !bytes.Equal(key.PublicKey().Bytes(), made.SealingKey) {
+		t.Errorf("the sealing key is another than was printed: %v", err)
+	}
+	if err := os.Chmod(s.path(sealingName), 0o444); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadSealingKey(s.path(sealingName)); err == nil {
+		t.Error("a key that others can read was taken")
+	}
+}
