@@ -20,15 +20,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nkeys"
 
+	"github.com/nationtech/fleetctl/internal/broker/accounts"
 	"github.com/nationtech/fleetctl/internal/hint"
 	"github.com/nationtech/fleetctl/internal/secretfile"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
 
 const (
-	// authTimeout has to outlast the queue at the callout when a whole fleet
-	// comes back at once.
-	authTimeout  = 20 * time.Second
 	tlsTimeout   = 10 * time.Second
 	startTimeout = 30 * time.Second
 	// pingInterval and maxPingsOut bound how long a device whose link died
@@ -61,9 +59,11 @@ type Broker struct {
 
 // Start runs the server, with its buckets in place. Devices are refused until
 // a callout answers for them.
-func Start(ctx context.Context, cfg Config) (*Broker, error) { return start(ctx, cfg, fleetAccounts) }
+func Start(ctx context.Context, cfg Config) (*Broker, error) {
+	return start(ctx, cfg, accounts.Embedded)
+}
 
-func start(ctx context.Context, cfg Config, accounts func(identities) accountsFile) (*Broker, error) {
+func start(ctx context.Context, cfg Config, configured func(accounts.Keys) accounts.File) (*Broker, error) {
 	if cfg.Devices == 0 {
 		cfg.Devices = defaultDevices
 	}
@@ -74,7 +74,7 @@ func start(ctx context.Context, cfg Config, accounts func(identities) accountsFi
 		return nil, err
 	}
 	b := &Broker{}
-	opts, err := b.options(cfg, accounts)
+	opts, err := b.options(cfg, configured)
 	if err != nil {
 		return nil, fmt.Errorf("configure NATS server: %w", err)
 	}
@@ -103,7 +103,7 @@ func (b *Broker) ready(ctx context.Context, cfg Config) error {
 		return hint.New(fmt.Sprintf("NATS server on %s was not ready within %s", cfg.Listen, timeout.Round(time.Second)),
 			"see the server's log for what it says about NATS or JetStream")
 	}
-	nc, err := b.connect("buckets")
+	nc, err := b.connect(accounts.RoleBuckets)
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (b *Broker) ready(ctx context.Context, cfg Config) error {
 	return EnsureBuckets(ctx, js, Sizing{Devices: cfg.Devices})
 }
 
-func (b *Broker) options(cfg Config, accounts func(identities) accountsFile) (*server.Options, error) {
+func (b *Broker) options(cfg Config, configured func(accounts.Keys) accounts.File) (*server.Options, error) {
 	host, portText, err := net.SplitHostPort(cfg.Listen)
 	if err != nil {
 		return nil, err
@@ -136,7 +136,7 @@ func (b *Broker) options(cfg Config, accounts func(identities) accountsFile) (*s
 	if err != nil {
 		return nil, err
 	}
-	text, err := accounts(b.ids).encode()
+	text, err := configured(b.ids.public()).Encode()
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +149,7 @@ func (b *Broker) options(cfg Config, accounts func(identities) accountsFile) (*s
 	opts.Host, opts.Port = host, port
 	opts.TLS, opts.TLSConfig = true, cfg.TLS
 	opts.TLSTimeout = tlsTimeout.Seconds()
-	opts.AuthTimeout = authTimeout.Seconds()
+	opts.AuthTimeout = accounts.AuthTimeout.Seconds()
 	opts.PingInterval, opts.MaxPingsOut = pingInterval, maxPingsOut
 	opts.MaxConn = max(minConnections, 2*cfg.Devices)
 	opts.MaxPayload = wire.BucketDesired.MaxValueBytes() + headroom
@@ -181,7 +181,7 @@ func (b *Broker) calloutOptions() (*server.AuthCallout, error) {
 		Issuer:    issuer,
 		XKey:      xkey,
 		Account:   wire.AccountSystem,
-		AuthUsers: b.ids.publicKeys(),
+		AuthUsers: b.ids.public().Users(),
 	}, nil
 }
 
@@ -212,16 +212,16 @@ func (b *Broker) Ready() bool {
 func (b *Broker) CalloutKeys() (issuer, xkey nkeys.KeyPair) { return b.issuer, b.xkey }
 
 // ConnectOperator is for kv.Open: writes desired state, watches reports.
-func (b *Broker) ConnectOperator() (*nats.Conn, error) { return b.connect("operator") }
+func (b *Broker) ConnectOperator() (*nats.Conn, error) { return b.connect(accounts.RoleOperator) }
 
 // ConnectAPI is for internal/serverapi: sends commands, reads reports.
-func (b *Broker) ConnectAPI() (*nats.Conn, error) { return b.connect("api") }
+func (b *Broker) ConnectAPI() (*nats.Conn, error) { return b.connect(accounts.RoleAPI) }
 
 // ConnectCallout is for internal/callout: hears authorization requests.
-func (b *Broker) ConnectCallout() (*nats.Conn, error) { return b.connect("callout") }
+func (b *Broker) ConnectCallout() (*nats.Conn, error) { return b.connect(accounts.RoleCallout) }
 
 // ConnectPresence is for presence: hears connects, disconnects devices.
-func (b *Broker) ConnectPresence() (*nats.Conn, error) { return b.connect("presence") }
+func (b *Broker) ConnectPresence() (*nats.Conn, error) { return b.connect(accounts.RolePresence) }
 
 // connect makes a connection inside this process. The broker closes it.
 func (b *Broker) connect(name string) (*nats.Conn, error) {
