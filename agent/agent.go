@@ -74,7 +74,8 @@ type Config struct {
 
 // Timing is how often things happen that nothing else triggers.
 type Timing struct {
-	Tick      time.Duration // pass over the containers, and look at the manifest
+	Tick      time.Duration // pass over the containers
+	Look      time.Duration // look at the manifest without a hint
 	Heartbeat time.Duration
 	State     time.Duration // report of an unchanged state
 	Info      time.Duration // look whether the inventory changed
@@ -82,7 +83,10 @@ type Timing struct {
 
 // DefaultTiming is what devices run with.
 func DefaultTiming() Timing {
-	return Timing{Tick: 30 * time.Second, Heartbeat: wire.HeartbeatInterval, State: 3 * time.Minute, Info: 10 * time.Minute}
+	return Timing{
+		Tick: 30 * time.Second, Look: wire.RefreshInterval, Heartbeat: wire.HeartbeatInterval,
+		State: wire.RefreshInterval, Info: 10 * time.Minute,
+	}
 }
 
 // Agent is one device's control loop.

@@ -150,7 +150,7 @@ func (f *fleet) runAs(dir string, r *running) {
 		},
 		Inventory:  func() wire.Inventory { return wire.Inventory{Hostname: "box"} },
 		Supervisor: nobody{r.ready}, Log: log,
-		Timing: agent.Timing{Tick: time.Second, Heartbeat: 100 * time.Millisecond, State: time.Minute, Info: time.Minute},
+		Timing: agent.Timing{Tick: time.Second, Look: time.Second, Heartbeat: 100 * time.Millisecond, State: time.Minute, Info: time.Minute},
 	})
 	if err != nil {
 		f.t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 
 // infoRefresh is how often an unchanged DeviceInfo is written, in case the
 // bucket lost it.
-const infoRefresh = time.Hour
+const infoRefresh = 6 * wire.RefreshInterval
 
 // infoLoop writes what the device is: on connect, and when it changed.
 func (a *Agent) infoLoop(ctx context.Context) {

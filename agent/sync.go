@@ -46,9 +46,13 @@ func (a *Agent) load() {
 	a.log.Info("desired state loaded from disk", "revision", held.Manifest.Revision, "deployments", len(held.Manifest.Deployments))
 }
 
-// syncLoop looks at the manifest on connect, on a hint and on the tick.
+// syncLoop looks at the manifest on connect, on a hint and now and then: a
+// device whose hint was lost is told again, since its heartbeat carries the
+// revision that it has.
 func (a *Agent) syncLoop(ctx context.Context) {
 	retry := backoff{first: 250 * time.Millisecond, last: a.timing.Tick}
+	look := time.NewTimer(jittered(a.timing.Look))
+	defer look.Stop()
 	var err error
 	for {
 		a.pulse.beat("sync")
@@ -56,9 +60,12 @@ func (a *Agent) syncLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-a.look:
-		case <-time.After(jittered(a.timing.Tick)):
+		case <-look.C:
+		case <-time.After(a.timing.Tick):
+			continue // alive, and nothing to do
 		case <-retry.after(err):
 		}
+		look.Reset(jittered(a.timing.Look))
 		err = nil
 		if !a.link.Up() {
 			continue // a connect wakes this loop

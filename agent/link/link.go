@@ -14,9 +14,11 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"golang.org/x/sys/unix"
 
 	"github.com/nationtech/fleetctl/internal/credential"
 	"github.com/nationtech/fleetctl/internal/wire"
@@ -24,11 +26,14 @@ import (
 
 const (
 	dialTimeout = 10 * time.Second
-	// pingInterval times maxPings is how long a dead path goes unnoticed.
-	pingInterval = time.Minute
-	maxPings     = 2
-	firstRetry   = 500 * time.Millisecond
-	lastRetry    = 30 * time.Second
+	// A path that died is noticed when something that was sent is not
+	// acknowledged, which a heartbeat makes sure of. The pings are for what
+	// acknowledges and passes nothing on.
+	unacknowledged = 30 * time.Second
+	pingInterval   = 2 * wire.HeartbeatInterval
+	maxPings       = 1
+	firstRetry     = 500 * time.Millisecond
+	lastRetry      = 30 * time.Second
 )
 
 // Config is what a Link needs.
@@ -77,7 +82,7 @@ func Open(ctx context.Context, cfg Config) (*Link, error) {
 		o.Servers = cfg.URLs
 		o.Name = "fleet-agent " + cfg.Device
 		o.InboxPrefix = wire.InboxPrefix(cfg.Device)
-		o.TLSConfig = &tls.Config{RootCAs: cfg.Roots, MinVersion: tls.VersionTLS12}
+		o.TLSConfig = &tls.Config{RootCAs: cfg.Roots, MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(4)}
 		o.CustomDialer = dial
 		o.Timeout = dialTimeout
 		o.UserInfo = dial.userInfo
@@ -167,12 +172,22 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 		return nil, fmt.Errorf("get credential: %w", err)
 	}
 	d.current.Store(&c)
-	var net net.Dialer
-	conn, err := net.DialContext(ctx, network, address)
+	// No keep-alives: Go's, every 15 s, would be most of an idle device's traffic.
+	tcp := net.Dialer{KeepAlive: -1, Control: boundAcknowledgement}
+	conn, err := tcp.DialContext(ctx, network, address)
 	if err != nil && d.ctx.Err() != nil {
 		err = errors.Join(err, d.ctx.Err())
 	}
 	return conn, err
+}
+
+// boundAcknowledgement sets TCP_USER_TIMEOUT (RFC 5482, tcp(7)).
+func boundAcknowledgement(_, _ string, raw syscall.RawConn) error {
+	var err error
+	ctlErr := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unacknowledged.Milliseconds()))
+	})
+	return errors.Join(ctlErr, err)
 }
 
 // SkipTLSHandshake is false: nats.go does the handshake.

@@ -29,10 +29,9 @@ import (
 const (
 	tlsTimeout   = 10 * time.Second
 	startTimeout = 30 * time.Second
-	// pingInterval and maxPingsOut bound how long a device whose link died
-	// is taken for connected.
-	pingInterval = 30 * time.Second
-	maxPingsOut  = 2
+	// maxPingsOut unanswered pings end a connection: with wire.PingInterval,
+	// a device whose link died is taken for connected for up to 6 minutes.
+	maxPingsOut = 1
 	// headroom above the largest value, for headers.
 	headroom       = 16 << 10
 	minConnections = 16 << 10
@@ -150,7 +149,7 @@ func (b *Broker) options(cfg Config, configured func(accounts.Keys) accounts.Fil
 	opts.TLS, opts.TLSConfig = true, cfg.TLS
 	opts.TLSTimeout = tlsTimeout.Seconds()
 	opts.AuthTimeout = accounts.AuthTimeout.Seconds()
-	opts.PingInterval, opts.MaxPingsOut = pingInterval, maxPingsOut
+	opts.PingInterval, opts.MaxPingsOut = wire.PingInterval, maxPingsOut
 	opts.MaxConn = max(minConnections, 2*cfg.Devices)
 	opts.MaxPayload = wire.BucketDesired.MaxValueBytes() + headroom
 	opts.JetStream = true

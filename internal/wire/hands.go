@@ -9,6 +9,8 @@ import (
 // control plane steers them with VerbStream.
 const (
 	VerbRestart Verb = "restart" // body Target; the answer is empty, and whole when the containers are up again
+	VerbStop    Verb = "stop"    // body Target; the same once they are stopped, and they stay so until VerbStart
+	VerbStart   Verb = "start"   // body Target; the answer is empty, and whole when the containers are up
 	VerbInspect Verb = "inspect" // body Target; the answer is a JSON array of what the engine knows
 	VerbLogs    Verb = "logs"    // body LogsRequest; the answer is output frames
 	VerbStream  Verb = "stream"  // body StreamControl; its answer is a part of the stream that it is about
