@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/nationtech/fleetctl/firmware"
+	"github.com/nationtech/fleetctl/internal/testhost/sandbox"
 	"github.com/nationtech/fleetctl/vm"
 )
 
@@ -32,7 +33,7 @@ func unpadded(t *testing.T) firmware.Known {
 }
 
 func TestPaddedFirmwareIsSharedWhileItIsUsed(t *testing.T) {
-	leavesNothing(t)
+	sandbox.LeavesNothing(t)
 	h := open(t)
 	h.Firmware = firmware.Finder{Paths: []firmware.Known{unpadded(t)}}
 	image := builtImage(t, vm.X86_64) // never reached: the machines only have to start

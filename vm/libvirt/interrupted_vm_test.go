@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/nationtech/fleetctl/firmware"
+	"github.com/nationtech/fleetctl/internal/testhost/sandbox"
 	"github.com/nationtech/fleetctl/vm"
 	"github.com/nationtech/fleetctl/vm/libvirt"
 )
@@ -84,8 +85,8 @@ func killed(t *testing.T, task childTask, after time.Duration) {
 // TestKilledCyclesConverge: whenever create and delete are cut off, the next
 // one does the rest.
 func TestKilledCyclesConverge(t *testing.T) {
-	leavesNothing(t)
-	before := inventory(t)
+	sandbox.LeavesNothing(t)
+	before := sandbox.Inventory(t)
 	h := open(t)
 	s, _ := spec(t, "killed", builtImage(t, vm.X86_64), vm.X86_64)
 	s.FirstBoot.HostKeyPrivate, s.FirstBoot.HostKeyPublic = "", ""
@@ -108,14 +109,14 @@ func TestKilledCyclesConverge(t *testing.T) {
 		if err := h.Delete(t.Context(), s.Name); err != nil && !errors.Is(err, vm.ErrNotFound) {
 			t.Fatalf("cycle %d: delete: %v", cycle, err)
 		}
-		if after := inventory(t); after != before {
+		if after := sandbox.Inventory(t); after != before {
 			t.Fatalf("cycle %d: something stayed behind:\n--- before\n%s--- after\n%s", cycle, before, after)
 		}
 	}
 }
 
 func TestKilledCreateCanBeDeleted(t *testing.T) {
-	leavesNothing(t)
+	sandbox.LeavesNothing(t)
 	h := open(t)
 	s, _ := spec(t, "cut-off", builtImage(t, vm.X86_64), vm.X86_64)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -131,7 +132,7 @@ func TestKilledCreateCanBeDeleted(t *testing.T) {
 }
 
 func TestTwentyCreatesAtOnce(t *testing.T) {
-	leavesNothing(t)
+	sandbox.LeavesNothing(t)
 	h := open(t)
 	image := builtImage(t, vm.X86_64)
 	var group sync.WaitGroup

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/nationtech/fleetctl/internal/testhost/sandbox"
 	"github.com/nationtech/fleetctl/internal/testhost/terminal"
 	"github.com/nationtech/fleetctl/vm"
 )
@@ -34,7 +35,7 @@ func newProgram(t *testing.T) program {
 	t.Helper()
 	p := program{t, filepath.Join(t.TempDir(), "fleetctl"), t.TempDir()}
 	build := exec.CommandContext(t.Context(), "go", "build", "-tags", "libvirt_dlopen", "-o", p.path, "./cmd/fleetctl")
-	build.Dir = repository
+	build.Dir = sandbox.Repository()
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build fleetctl: %v\n%s", err, out)
 	}
@@ -96,7 +97,7 @@ runcmd:
 // TestEveryVerbOnOneMachine: a machine with UEFI, made, used and taken away by
 // the program. The verbs share one boot, which is what takes the time.
 func TestEveryVerbOnOneMachine(t *testing.T) {
-	leavesNothing(t)
+	sandbox.LeavesNothing(t)
 	p := newProgram(t)
 	const name = "verbs"
 	t.Cleanup(func() {
