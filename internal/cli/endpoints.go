@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,15 +34,19 @@ func (f *Factory) Endpoints() (*Endpoints, error) {
 	if err != nil {
 		return nil, err
 	}
+	return readEndpoints(dir)
+}
+
+func readEndpoints(dir string) (*Endpoints, error) {
 	path := filepath.Join(dir, "endpoints.json")
 	data, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, hint.Wrap(fmt.Errorf("no fleet-server has been started in %s", dir),
-			"start one with: fleet-server all, or name its data directory with --server-dir DIR")
+			"start one with: fleet-server all, name its data directory with --server-dir DIR, or sign in to another with: fleetctl login --server URL")
 	case errors.Is(err, fs.ErrPermission):
 		return nil, hint.WithCode(hint.Wrap(fmt.Errorf("read the server's endpoints: %w", err),
-			"run as the user that runs fleet-server"), hint.CodeAuth)
+			"run as the user that runs fleet-server, or sign in with: fleetctl login --server URL"), hint.CodeAuth)
 	case err != nil:
 		return nil, fmt.Errorf("read the server's endpoints: %w", err)
 	}
@@ -53,10 +58,7 @@ func (f *Factory) Endpoints() (*Endpoints, error) {
 }
 
 func (f *Factory) serverDir() (string, error) {
-	if f.global.serverDir != "" {
-		return f.global.serverDir, nil
-	}
-	if dir := os.Getenv("FLEETCTL_SERVER_DIR"); dir != "" {
+	if dir := f.chosenServerDir(); dir != "" {
 		return dir, nil
 	}
 	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
@@ -67,4 +69,9 @@ func (f *Factory) serverDir() (string, error) {
 		return "", hint.Wrap(err, "set HOME, or name the directory with --server-dir DIR")
 	}
 	return filepath.Join(home, ".local", "share", "fleet-server"), nil
+}
+
+// chosenServerDir is the directory that the person named, or "".
+func (f *Factory) chosenServerDir() string {
+	return cmp.Or(f.global.serverDir, os.Getenv("FLEETCTL_SERVER_DIR"))
 }

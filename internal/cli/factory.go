@@ -4,11 +4,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
+	"runtime"
 
 	"github.com/nationtech/fleetctl/internal/hint"
+	"github.com/nationtech/fleetctl/internal/identity/session"
 )
 
 // Factory gives commands what they need of the world outside. Its methods do
@@ -27,6 +26,7 @@ type globalOptions struct {
 	verbose    bool
 	kubeconfig string
 	serverDir  string
+	context    string
 }
 
 // Log is the logger of a command: human-readable, on stderr, warnings only
@@ -37,36 +37,6 @@ func (f *Factory) Log() *slog.Logger {
 		level = slog.LevelDebug
 	}
 	return slog.New(slog.NewTextHandler(f.Err, &slog.HandlerOptions{Level: level}))
-}
-
-// RESTConfig is how the Kubernetes API is reached: --kubeconfig, then the
-// local fleet-server's, then what kubectl would use.
-func (f *Factory) RESTConfig() (*rest.Config, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	switch endpoints, err := f.Endpoints(); {
-	case f.global.kubeconfig != "":
-		rules.ExplicitPath = f.global.kubeconfig
-	case err == nil:
-		rules.ExplicitPath = endpoints.Kubeconfig
-	case f.global.serverDir != "":
-		return nil, err
-	}
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
-	if err != nil {
-		return nil, hint.Wrap(err, "start a control plane with: fleet-server all, or name one with --kubeconfig FILE")
-	}
-	return config, nil
-}
-
-// Namespace is the namespace of the kubeconfig's context, or "default".
-func (f *Factory) Namespace() string {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = f.global.kubeconfig
-	namespace, _, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).Namespace()
-	if err != nil || namespace == "" {
-		return "default"
-	}
-	return namespace
 }
 
 // CacheDir is where downloads are kept: $XDG_CACHE_HOME/fleetctl.
@@ -89,3 +59,23 @@ func (f *Factory) ConfigDir() (string, error) {
 
 // SSHAgentSocket is the ssh-agent's socket (SSH_AUTH_SOCK), or "".
 func (f *Factory) SSHAgentSocket() string { return os.Getenv("SSH_AUTH_SOCK") }
+
+// Sessions is where contexts and sign-ins are kept.
+func (f *Factory) Sessions() (session.Store, error) {
+	dir, err := f.ConfigDir()
+	return session.Store{Dir: dir}, err
+}
+
+// graphical says whether a browser could be opened where the person sees it.
+func (f *Factory) graphical() bool {
+	return runtime.GOOS != "linux" || os.Getenv("DISPLAY") != "" || os.Getenv("WAYLAND_DISPLAY") != ""
+}
+
+// kubeconfigEnv is what `fleetctl token` has to find in its environment when
+// kubectl starts it, so that it finds the same configuration directory.
+func (f *Factory) kubeconfigEnv() map[string]string {
+	if dir := os.Getenv("XDG_CONFIG_HOME"); dir != "" {
+		return map[string]string{"XDG_CONFIG_HOME": dir}
+	}
+	return nil
+}

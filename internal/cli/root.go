@@ -13,7 +13,14 @@ func newRootCmd(f *Factory) *cobra.Command {
 		Short: "Turn bare Linux boxes into a managed fleet",
 		Long: `fleetctl turns bare Linux boxes into a managed fleet: it makes virtual machines
 that stand in for devices, onboards real ones over SSH with nothing installed on
-them beforehand, and says which containers run where.`,
+them beforehand, and says which containers run where.
+
+Which control plane a command is for: the one of --context or --server-dir; else
+of $FLEETCTL_CONTEXT, else of $FLEETCTL_SERVER_DIR; else of the current context
+(fleetctl context use, and the last fleetctl login); else the fleet-server that
+this user runs on this machine. A context is used with the person's own session,
+a server's directory with its administrator's token. --kubeconfig changes only
+how Kubernetes is reached.`,
 		Example: `  fleetctl doctor
   fleetctl vm create pi
   fleetctl onboard pi@192.0.2.7 --label site=lyon
@@ -33,6 +40,8 @@ them beforehand, and says which containers run where.`,
 	flags.BoolVarP(&f.global.verbose, "verbose", "v", false, "log what is done to stderr")
 	flags.StringVar(&f.global.kubeconfig, "kubeconfig", "", "kubeconfig `file` of the control plane")
 	flags.StringVar(&f.global.serverDir, "server-dir", "", "data `directory` of a fleet-server on this machine")
+	flags.StringVar(&f.global.context, "context", "", "`name` of a control plane that was signed in to")
+	mustCompleteWith(cmd, "context", f.completeContexts)
 	mustComplete(cmd, "output", outputFormats()...)
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError(err, "see: "+cmd.CommandPath()+" --help")
@@ -47,6 +56,11 @@ them beforehand, and says which containers run where.`,
 // commands lists fleetctl's commands in the order of a fleet's life.
 func commands(f *Factory) []*cobra.Command {
 	return []*cobra.Command{
+		newLoginCmd(f),
+		newLogoutCmd(f),
+		newWhoamiCmd(f),
+		newContextCmd(f),
+		newTokenCmd(f),
 		newOnboardCmd(f),
 		newOffboardCmd(f),
 		newDeployCmd(f),
@@ -83,7 +97,11 @@ func usageArgs(cmd *cobra.Command) {
 // mustComplete completes a flag from a fixed list. It panics on a flag that
 // does not exist, which a test of the command tree finds.
 func mustComplete(cmd *cobra.Command, flag string, values ...string) {
-	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+	mustCompleteWith(cmd, flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+}
+
+func mustCompleteWith(cmd *cobra.Command, flag string, complete cobra.CompletionFunc) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, complete); err != nil {
 		panic(err)
 	}
 }

@@ -57,6 +57,10 @@ func (v *Verifier) check(payload []byte) (Claims, error) {
 	return c, nil
 }
 
+// RolesAt reads roles as Config.RolesClaim says, from claims that somebody else
+// has checked or that are only shown.
+func RolesAt(claims map[string]any, path string) []string { return roles(lookup(claims, path)) }
+
 // lookup finds a claim by its name, else by a path of names with dots between.
 func lookup(claims map[string]any, path string) any {
 	if value, ok := claims[path]; ok {

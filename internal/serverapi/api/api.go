@@ -85,6 +85,9 @@ type SignIn struct {
 	ClientID      string `json:"clientId"`
 	ProjectID     string `json:"projectId"`
 	KubernetesURL string `json:"kubernetesURL"`
+	// CAPEM is the authority of the server, its issuer and its Kubernetes. Who
+	// has it from here alone compares its fingerprint with the server's.
+	CAPEM string `json:"caPEM,omitempty"`
 }
 
 // Audit answers GET /v1/audit?since=RFC3339&device=ID&user=NAME&limit=N.

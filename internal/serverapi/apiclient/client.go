@@ -33,6 +33,7 @@ const (
 type Client struct {
 	base  *url.URL
 	token func(context.Context) (string, error)
+	renew func(ctx context.Context, refused string) (string, error) // nil: there is no other token
 	http  *http.Client
 	long  *http.Client // the same without a limit on the time of a request
 }
@@ -42,6 +43,22 @@ type Client struct {
 func New(rawURL string, caPEM []byte, token string) (*Client, error) {
 	token = strings.TrimSpace(token)
 	return NewWithTokens(rawURL, caPEM, func(context.Context) (string, error) { return token, nil })
+}
+
+// Session gives the token of each request, and another one in place of a token
+// that the server refused.
+type Session interface {
+	Token(ctx context.Context) (string, error)
+	Renew(ctx context.Context, refused string) (string, error)
+}
+
+// NewWithSession is New with a person's session.
+func NewWithSession(rawURL string, caPEM []byte, s Session) (*Client, error) {
+	c, err := NewWithTokens(rawURL, caPEM, s.Token)
+	if err == nil {
+		c.renew = s.Renew
+	}
+	return c, err
 }
 
 // NewWithTokens is New with a token that is asked for before each request.
@@ -162,38 +179,53 @@ func (c *Client) ask(ctx context.Context, what, method string, query url.Values,
 }
 
 // send gives the answer to one request, of whatever status; the caller closes
-// its body.
+// its body. A refused token is renewed once.
 func (c *Client) send(ctx context.Context, through *http.Client, what, method string, query url.Values, in any, path ...string) (*http.Response, error) {
-	var body io.Reader
+	var body []byte
 	if in != nil {
-		data, err := json.Marshal(in)
-		if err != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
 			return nil, fmt.Errorf("%s: %w", what, err)
 		}
-		body = bytes.NewReader(data)
 	}
 	target := c.base.JoinPath(path...)
 	target.RawQuery = query.Encode()
+	once := func(token string) (*http.Response, error) {
+		req, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(body))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", what, err)
+		}
+		req.Header.Set("Accept", "application/json")
+		if in != nil {
+			req.Header.Set("Content-Type", "application/json")
+		}
+		if token != "" {
+			req.Header.Set("Authorization", "Bearer "+token)
+		}
+		resp, err := through.Do(req)
+		if err != nil {
+			return nil, c.unreachable(ctx, what, err)
+		}
+		return resp, nil
+	}
 	token, err := c.token(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, target.String(), body)
+	resp, err := once(token)
+	if err != nil || resp.StatusCode != http.StatusUnauthorized || c.renew == nil {
+		return resp, err
+	}
+	other, err := c.renew(ctx, token)
 	if err != nil {
+		_ = resp.Body.Close() // another answer takes its place
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	req.Header.Set("Accept", "application/json")
-	if in != nil {
-		req.Header.Set("Content-Type", "application/json")
+	if other == token {
+		return resp, nil
 	}
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	resp, err := through.Do(req)
-	if err != nil {
-		return nil, c.unreachable(ctx, what, err)
-	}
-	return resp, nil
+	_ = resp.Body.Close()
+	return once(other)
 }
 
 // unreachable sorts out why there was no answer.

@@ -27,6 +27,7 @@ type Endpoints struct {
 	NATSURL        string `json:"natsURL"`
 	APIURL         string `json:"apiURL"`
 	CAFile         string `json:"caFile"`
+	CAFingerprint  string `json:"caFingerprint"` // SHA-256, as openssl prints it
 	AdminTokenFile string `json:"adminTokenFile"`
 	LogFile        string `json:"logFile"`
 	PID            int    `json:"pid"`

@@ -17,6 +17,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/broker/presence"
 	"github.com/nationtech/fleetctl/internal/callout"
 	"github.com/nationtech/fleetctl/internal/commands"
+	"github.com/nationtech/fleetctl/internal/identity/trust"
 	"github.com/nationtech/fleetctl/internal/identity/verify"
 	"github.com/nationtech/fleetctl/internal/pki"
 	"github.com/nationtech/fleetctl/internal/serverapi"
@@ -51,9 +52,14 @@ func (s *server) openKeys(context.Context) (_ supervise.Part, err error) {
 	if s.registry, err = registry.Open(s.path("registry")); err != nil {
 		return nil, err
 	}
+	authority, err := trust.Read(s.ca.PEM())
+	if err != nil {
+		return nil, err
+	}
 	s.endpoints = Endpoints{
 		SchemaVersion: endpointsSchema,
 		CAFile:        s.ca.Path(),
+		CAFingerprint: authority.Fingerprint,
 		LogFile:       s.Log.Path(),
 		PID:           os.Getpid(),
 	}

@@ -67,5 +67,5 @@ func (s *server) apiAuth(admin serverapi.AdminToken) serverapi.Authenticator {
 
 func (s *server) signIn() api.SignIn {
 	return api.SignIn{SchemaVersion: api.SchemaVersion, Issuer: s.issuer.URL, ClientID: s.issuer.CLIClientID,
-		ProjectID: s.issuer.ProjectID, KubernetesURL: s.endpoints.KubernetesURL}
+		ProjectID: s.issuer.ProjectID, KubernetesURL: s.endpoints.KubernetesURL, CAPEM: string(s.ca.PEM())}
 }

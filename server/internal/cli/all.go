@@ -136,6 +136,7 @@ func printEndpoints(opts allOptions, e allinone.Endpoints) error {
 		{"NATS URL", e.NATSURL},
 		{"API URL", e.APIURL},
 		{"CA", e.CAFile},
+		{"CA fingerprint", e.CAFingerprint},
 		{"admin token", e.AdminTokenFile},
 		{"issuer", e.Issuer},
 		{"CLI client id", e.CLIClientID},
