@@ -5,6 +5,7 @@ package crd_test
 import (
 	"context"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +43,10 @@ func deployment(name, selector, score string) string {
 
 func service(fields string) string {
 	return deployment("hello", goodSelector, `{type: PodmanV0, data: {services: [{`+fields+`}]}}`)
+}
+
+func rollout(fields string) string {
+	return strings.Replace(service(goodService), "spec:", "spec:\n  rollout: {"+fields+"}", 1)
 }
 
 func score(s string) string { return deployment("hello", goodSelector, s) }
@@ -126,6 +131,21 @@ func TestRefusals(t *testing.T) {
 		{"name with a dot", deployment("a.b", goodSelector, `{type: X, data: {}}`), "metadata.name must be one RFC 1123 label"},
 		{"name of 64", deployment(long, goodSelector, `{type: X, data: {}}`), "metadata.name must be one RFC 1123 label"},
 		{"unknown field in spec", strings.Replace(score(`{type: X, data: {}}`), "spec:", "spec:\n  replicas: 3", 1), `unknown field "spec.replicas"`},
+		{"batch of 0", rollout(`batch: 0`), "batch must be a number of devices from 1, such as 5, or a percentage"},
+		{"batch of 0 %", rollout(`batch: 0%`), "batch must be a number of devices from 1"},
+		{"batch of 101 %", rollout(`batch: 101%`), "batch must be a number of devices from 1"},
+		{"batch as text", rollout(`batch: "5"`), "batch must be a number of devices from 1"},
+		{"batch of half a device", rollout(`batch: 0.5`), "batch"},
+		{"batch beyond what clients decode", rollout(`batch: 3000000000`), "batch must be a number of devices from 1"},
+		{"maxUnavailable below 0", rollout(`maxUnavailable: -1`), "maxUnavailable must be a number of devices from 1"},
+		{"groupBy with a blank", rollout(`groupBy: "a b"`), "groupBy must be the key of a label"},
+		{"negative minReadySeconds", rollout(`minReadySeconds: -1`), "minReadySeconds must be between 0 and 86400"},
+		{"no deadline", rollout(`progressDeadlineSeconds: 0`), "progressDeadlineSeconds must be between 1 and 86400"},
+		{"a deadline before ready", rollout(`minReadySeconds: 60, progressDeadlineSeconds: 60`), "progressDeadlineSeconds must be greater than minReadySeconds"},
+		{"a deadline before the default of ready", rollout(`progressDeadlineSeconds: 20`), "progressDeadlineSeconds must be greater than minReadySeconds"},
+		{"negative maxFailures", rollout(`maxFailures: -1`), "maxFailures must be between 0"},
+		{"a field of another tool", rollout(`maxSurge: 1`), `unknown field "spec.rollout.maxSurge"`},
+		{"history below 0", strings.Replace(score(`{type: X, data: {}}`), "spec:", "spec:\n  revisionHistoryLimit: -1", 1), "revisionHistoryLimit must be between 0 and 100"},
 		{"device id with a dot", "apiVersion: fleet.nationtech.io/v1alpha1\nkind: Device\nmetadata: {name: a.b}\n", "metadata.name (the device id) must be one RFC 1123 label"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -151,6 +171,8 @@ func TestAccepted(t *testing.T) {
 		{"all operators", selector(`{matchExpressions: [{key: a.example.com/b, operator: In, values: [x, ""]}, {key: c, operator: NotIn, values: ["y"]}, {key: d, operator: DoesNotExist}]}`)},
 		{"a variant of the future", score(`{type: WasmV1, data: {modules: [{name: x, url: "https://example.com/x.wasm"}], limits: {fuel: 5}}}`)},
 		{"the longest name", deployment(strings.Repeat("a", 63), goodSelector, `{type: _x, data: {}}`)},
+		{"a rollout with nothing but defaults", rollout(``)},
+		{"a rollout with everything", rollout(`batch: 5, maxUnavailable: 25%, groupBy: example.com/site, minReadySeconds: 0, progressDeadlineSeconds: 60, maxFailures: 2, paused: true, autoRollback: true, attempt: 3`)},
 		{"a device made by hand", "apiVersion: fleet.nationtech.io/v1alpha1\nkind: Device\nmetadata: {name: pi-9, labels: {site: lyon}}\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -165,6 +187,20 @@ func TestAccepted(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestRolloutDefaults: what a rollout says by itself suits a fleet.
+func TestRolloutDefaults(t *testing.T) {
+	install(t)
+	u, err := create(t, rollout(``))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := unstructured.NestedMap(u.Object, "spec", "rollout")
+	want := map[string]any{"batch": "10%", "maxUnavailable": "10%", "minReadySeconds": int64(30), "progressDeadlineSeconds": int64(600), "maxFailures": int64(0)}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v (%v), want %v", got, err, want)
 	}
 }
 

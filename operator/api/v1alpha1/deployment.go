@@ -13,6 +13,7 @@ import (
 // +kubebuilder:printcolumn:name="Failed",type=integer,JSONPath=`.status.aggregate.failed`
 // +kubebuilder:printcolumn:name="Pending",type=integer,JSONPath=`.status.aggregate.pending`
 // +kubebuilder:printcolumn:name="Images",type=string,JSONPath=`.spec.score.data.services[*].image`
+// +kubebuilder:printcolumn:name="Rollout",type=string,JSONPath=`.status.rollout.phase`,description="How far the rollout is; empty without spec.rollout"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Available")].reason`
 // +kubebuilder:printcolumn:name="Last Error",type=string,priority=1,JSONPath=`.status.aggregate.lastError.message`
@@ -45,6 +46,15 @@ type DeploymentSpec struct {
 	// score says what to run.
 	// +required
 	Score Score `json:"score"`
+	// rollout says how a changed score reaches the devices. Without it all of
+	// them get it at once.
+	// +optional
+	Rollout *Rollout `json:"rollout,omitempty"`
+	// revisionHistoryLimit is how many old revisions are kept to go back to;
+	// 10 when it is not set.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self >= 0 && self <= 100",message="revisionHistoryLimit must be between 0 and 100"
+	RevisionHistoryLimit *int32 `json:"revisionHistoryLimit,omitempty"`
 }
 
 // DeploymentStatus is what the devices report.
@@ -57,6 +67,9 @@ type DeploymentStatus struct {
 	Ready string `json:"ready,omitempty"`
 	// +optional
 	Aggregate Aggregate `json:"aggregate,omitempty"`
+	// rollout is how far the rollout is; absent without spec.rollout.
+	// +optional
+	Rollout *RolloutStatus `json:"rollout,omitempty"`
 	// +listType=map
 	// +listMapKey=type
 	// +optional

@@ -6,6 +6,10 @@ const (
 	// selector can name one device or, with Exists, all of them.
 	LabelDeviceID = "device-id"
 
+	// LabelDeployment is on every DeploymentRevision and holds the name of its
+	// Deployment.
+	LabelDeployment = "fleet.nationtech.io/deployment"
+
 	// FinalizerDesiredState keeps a Deployment until no device is told to
 	// run it any more.
 	FinalizerDesiredState = "fleet.nationtech.io/desired-state"
@@ -55,4 +59,11 @@ const (
 	ReasonInvalidSpec    = "InvalidSpec"
 	ReasonNameTaken      = "NameTaken"
 	ReasonNameUnique     = "NameUnique"
+
+	ReasonRollingOut      = "RollingOut"
+	ReasonRolloutPaused   = "RolloutPaused"
+	ReasonRolloutComplete = "RolloutComplete"
+	ReasonRolloutFailed   = "RolloutFailed"
+	ReasonRollingBack     = "RollingBack"
+	ReasonRolledBack      = "RolledBack"
 )

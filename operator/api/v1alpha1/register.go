@@ -11,7 +11,7 @@ var GroupVersion = schema.GroupVersion{Group: "fleet.nationtech.io", Version: "v
 
 // AddToScheme registers the types; a client needs it to decode them.
 func AddToScheme(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion, &Deployment{}, &DeploymentList{}, &Device{}, &DeviceList{})
+	s.AddKnownTypes(GroupVersion, &Deployment{}, &DeploymentList{}, &Device{}, &DeviceList{}, &DeploymentRevision{}, &DeploymentRevisionList{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 }

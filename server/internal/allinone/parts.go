@@ -157,7 +157,8 @@ func (s *server) installCRDs(ctx context.Context) (supervise.Part, error) {
 		return nil, err
 	}
 	return nil, s.kube.AwaitServed(ctx,
-		v1alpha1.GroupVersion.WithResource("devices"), v1alpha1.GroupVersion.WithResource("deployments"))
+		v1alpha1.GroupVersion.WithResource("devices"), v1alpha1.GroupVersion.WithResource("deployments"),
+		v1alpha1.GroupVersion.WithResource("deploymentrevisions"))
 }
 
 func (s *server) startOperator(ctx context.Context) (supervise.Part, error) {

@@ -1,0 +1,2 @@
+// Package rollout decides which device of a Deployment gets which revision.
+package rollout
