@@ -17,7 +17,7 @@ func TestAllNamesTheObjects(t *testing.T) {
 	for _, m := range all {
 		names = append(names, m.Name)
 	}
-	if got := strings.Join(names, " "); got != "deployments.fleet.nationtech.io devices.fleet.nationtech.io" {
+	if got := strings.Join(names, " "); got != "deploymentrevisions.fleet.nationtech.io deployments.fleet.nationtech.io devices.fleet.nationtech.io" {
 		t.Errorf("CRDs %q", got)
 	}
 }

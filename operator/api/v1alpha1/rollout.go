@@ -17,7 +17,8 @@ type Rollout struct {
 	// +optional
 	// +kubebuilder:default="10%"
 	// +kubebuilder:validation:XIntOrString
-	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 && self <= 1000000 : self.size() <= 4 && self.matches('^([1-9][0-9]?|100)%$')",message="maxUnavailable must be a number of devices from 1, such as 5, or a percentage from 1% to 100%, such as 10%"
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 && self <= 1000000 : self.matches('^([1-9][0-9]?|100)%$')",message="maxUnavailable must be a number of devices from 1, such as 5, or a percentage from 1% to 100%, such as 10%"
 	MaxUnavailable *intstr.IntOrString `json:"maxUnavailable,omitempty"`
 	// batch is how many devices of a group get the revision before those
 	// have to be ready: a number, or a percentage of the group's connected
@@ -25,7 +26,8 @@ type Rollout struct {
 	// +optional
 	// +kubebuilder:default="10%"
 	// +kubebuilder:validation:XIntOrString
-	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 && self <= 1000000 : self.size() <= 4 && self.matches('^([1-9][0-9]?|100)%$')",message="batch must be a number of devices from 1, such as 5, or a percentage from 1% to 100%, such as 10%"
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 && self <= 1000000 : self.matches('^([1-9][0-9]?|100)%$')",message="batch must be a number of devices from 1, such as 5, or a percentage from 1% to 100%, such as 10%"
 	Batch *intstr.IntOrString `json:"batch,omitempty"`
 	// groupBy is a label of the devices, such as site. Devices with the same
 	// value are a group with batches and a limit of its own.
