@@ -33,14 +33,22 @@ type NATS struct {
 // CredentialType is how the agent proves who it is.
 type CredentialType string
 
-// CredentialPSK is a pre-shared key in a file.
-const CredentialPSK CredentialType = "psk"
+// The credential types.
+const (
+	CredentialOIDC CredentialType = "oidc" // access tokens, minted with the device's own key
+	CredentialPSK  CredentialType = "psk"  // a pre-shared key in a file: laboratories
+)
 
 // Credentials are the agent's own secret and the keys that it trusts.
 type Credentials struct {
 	Type            CredentialType `toml:"type"`
-	File            string         `toml:"file"`
+	File            string         `toml:"file"`              // the key, or credential.KeyFile
 	SigningKeysFile string         `toml:"signing_keys_file"` // wire.PinnedKeys
+
+	// For CredentialOIDC.
+	Issuer  string `toml:"issuer"`  // https://HOST[:PORT], as in its tokens
+	Project string `toml:"project"` // id of the fleet's project there
+	CAFile  string `toml:"ca_file"` // PEM, of the issuer; empty means the system's roots
 }
 
 // Podman is how containers are run.

@@ -39,8 +39,18 @@ func (c *Config) Validate() error {
 		}
 	}
 	filePath("nats.ca_file", c.NATS.CAFile, false)
-	if c.Credentials.Type != CredentialPSK {
-		fault("credentials.type", "%q is not known; this agent knows \"psk\"", c.Credentials.Type)
+	switch c.Credentials.Type {
+	case CredentialOIDC:
+		if err := checkIssuer(c.Credentials.Issuer); err != nil {
+			fault("credentials.issuer", "%w", err)
+		}
+		if c.Credentials.Project == "" {
+			fault("credentials.project", "is missing")
+		}
+		filePath("credentials.ca_file", c.Credentials.CAFile, false)
+	case CredentialPSK:
+	default:
+		fault("credentials.type", "%q is not known; this agent knows \"oidc\" and \"psk\"", c.Credentials.Type)
 	}
 	filePath("credentials.file", c.Credentials.File, true)
 	filePath("credentials.signing_keys_file", c.Credentials.SigningKeysFile, true)
@@ -75,6 +85,19 @@ func checkNATSURL(s string) error {
 		return fmt.Errorf("%q is plaintext, which is for loopback only; write tls://%s", s, u.Host)
 	}
 	return fmt.Errorf("%q has scheme %q; use tls://", s, u.Scheme)
+}
+
+func checkIssuer(s string) error {
+	u, err := url.Parse(s)
+	switch {
+	case s == "":
+		return errors.New("is missing; like \"https://fleet.example.com:8443\"")
+	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		return errors.New("is no plain URL; like \"https://fleet.example.com:8443\"") // it may hold a password
+	case u.Scheme == "https", u.Scheme == "http" && isLoopback(u.Hostname()):
+		return nil
+	}
+	return fmt.Errorf("%q has scheme %q; use https://", s, u.Scheme)
 }
 
 var registryHost = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?$`)

@@ -34,6 +34,9 @@ const (
 	maxPings       = 1
 	firstRetry     = 500 * time.Millisecond
 	lastRetry      = 30 * time.Second
+	// renewEvery is how often a link whose credential is about to end looks
+	// for a fresh one, while the issuer does not answer.
+	renewEvery = time.Minute
 )
 
 // Config is what a Link needs.
@@ -68,6 +71,8 @@ func Open(ctx context.Context, cfg Config) (*Link, error) {
 		}
 		if cause := dial.problem.Swap(nil); cause != nil {
 			err = *cause // nats.go keeps the first line of the reason only
+		} else {
+			dial.refused(err)
 		}
 		if last := l.problem.Swap(&err); last == nil || (*last).Error() != err.Error() {
 			cfg.Log.Warn("not connected", "op", "connect", "error", err)
@@ -108,7 +113,36 @@ func Open(ctx context.Context, cfg Config) (*Link, error) {
 		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}
 	l.nc = nc
+	go l.renew(ctx, dial)
 	return l, nil
+}
+
+// renew connects anew before the server ends the link together with the
+// credential that it was made with: at a moment when the next one is there
+// already, and spread over the fleet. When there is none the link stays.
+func (l *Link) renew(ctx context.Context, dial *dialer) {
+	for {
+		wait := renewEvery
+		if due := dial.current.Load().Refresh; !due.IsZero() {
+			wait = max(time.Second, min(wait, time.Until(due)))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		now := dial.current.Load()
+		if !l.Up() || now.Refresh.IsZero() || time.Now().Before(now.Refresh) {
+			continue
+		}
+		fresh, err := dial.source.Credential(ctx)
+		if err != nil || !fresh.Expires.After(now.Expires) {
+			continue
+		}
+		if err := l.nc.ForceReconnect(); err != nil {
+			return // closed
+		}
+	}
 }
 
 // Up says whether there is a connection now.
@@ -164,14 +198,14 @@ type dialer struct {
 
 // Dial implements nats.CustomDialer.
 func (d *dialer) Dial(network, address string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(d.ctx, dialTimeout)
-	defer cancel()
-	c, err := d.source.Credential(ctx)
+	c, err := d.source.Credential(d.ctx)
 	if err != nil {
 		d.problem.Store(&err)
 		return nil, fmt.Errorf("get credential: %w", err)
 	}
 	d.current.Store(&c)
+	ctx, cancel := context.WithTimeout(d.ctx, dialTimeout)
+	defer cancel()
 	// No keep-alives: Go's, every 15 s, would be most of an idle device's traffic.
 	tcp := net.Dialer{KeepAlive: -1, Control: boundAcknowledgement}
 	conn, err := tcp.DialContext(ctx, network, address)
@@ -188,6 +222,22 @@ func boundAcknowledgement(_, _ string, raw syscall.RawConn) error {
 		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unacknowledged.Milliseconds()))
 	})
 	return errors.Join(ctlErr, err)
+}
+
+// refused tells a source that the server did not take its credential.
+func (d *dialer) refused(err error) {
+	if source, ok := d.source.(credential.Refusable); ok && isRefusal(err) {
+		source.Refused()
+	}
+}
+
+func isRefusal(err error) bool {
+	for _, refusal := range []error{nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked} {
+		if errors.Is(err, refusal) {
+			return true
+		}
+	}
+	return false
 }
 
 // SkipTLSHandshake is false: nats.go does the handshake.

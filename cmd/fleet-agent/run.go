@@ -37,6 +37,10 @@ func run(ctx context.Context, c config.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	source, err := source(c)
+	if err != nil {
+		return err
+	}
 	facts := inventory.Collect("/", c.StateDir)
 	engine, engineName := engine(c, facts.BootID, log)
 	a, err := agent.New(agent.Config{
@@ -51,7 +55,7 @@ func run(ctx context.Context, c config.Config, log *slog.Logger) error {
 		Connect: func(ctx context.Context, connected func()) (agent.Link, error) {
 			return link.Open(ctx, link.Config{
 				Device: c.DeviceID, URLs: c.NATS.URLs, Roots: roots, Log: log, Connected: connected,
-				Source: credential.PSK{User: c.DeviceID, File: c.Credentials.File},
+				Source: source,
 			})
 		},
 		Inventory:  func() wire.Inventory { return inventory.Collect("/", c.StateDir) },
@@ -65,6 +69,21 @@ func run(ctx context.Context, c config.Config, log *slog.Logger) error {
 	err = a.Run(ctx)
 	log.Info("agent stopped; containers keep running")
 	return err
+}
+
+// source is what the agent proves with who it is.
+func source(c config.Config) (credential.Source, error) {
+	if c.Credentials.Type == config.CredentialPSK {
+		return credential.PSK{User: c.DeviceID, File: c.Credentials.File}, nil
+	}
+	roots, err := roots(c.Credentials.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	return credential.NewOIDC(credential.OIDCConfig{
+		Issuer: c.Credentials.Issuer, Project: c.Credentials.Project, File: c.Credentials.File,
+		HTTPClient: credential.HTTPClient(roots),
+	}), nil
 }
 
 func engine(c config.Config, boot string, log *slog.Logger) (agent.Engine, string) {

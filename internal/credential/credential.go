@@ -36,10 +36,17 @@ type Credential struct {
 	Password Secret
 	Token    Secret    // a bearer token, instead of User and Password
 	Expires  time.Time // zero when it does not expire
+	Refresh  time.Time // from when on the source has a fresh one; zero for never
 }
 
 // Source gives a credential that is valid now. It is asked at every connect
 // and reconnect, so that a connection after an outage presents a fresh one.
 type Source interface {
 	Credential(ctx context.Context) (Credential, error)
+}
+
+// Refusable is a Source that wants to know when its credential was not taken:
+// a machine that slept does not notice by its clock that a token has ended.
+type Refusable interface {
+	Refused()
 }
