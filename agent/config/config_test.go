@@ -56,6 +56,48 @@ func TestParseComplete(t *testing.T) {
 	}
 }
 
+const identity = `
+type = "oidc"
+file = "/etc/fleet-agent/identity.json"
+issuer = "https://fleet.example.com:8443"
+project = "4711"
+ca_file = "/etc/fleet-agent/ca.pem"
+`
+
+// withIdentity is the complete file for a device with a key of its own.
+func withIdentity() string {
+	return strings.Replace(complete, "type = \"psk\"\nfile = \"/etc/fleet-agent/psk\"\n", strings.TrimPrefix(identity, "\n"), 1)
+}
+
+func TestParseIdentity(t *testing.T) {
+	got, err := Parse([]byte(withIdentity()), Default(1234))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Credentials{
+		Type: CredentialOIDC, File: "/etc/fleet-agent/identity.json", SigningKeysFile: "/etc/fleet-agent/signing-keys.json",
+		Issuer: "https://fleet.example.com:8443", Project: "4711", CAFile: "/etc/fleet-agent/ca.pem",
+	}
+	if got.Credentials != want {
+		t.Errorf("got  %+v\nwant %+v", got.Credentials, want)
+	}
+	for _, tc := range []struct{ replace, by, want string }{
+		{`issuer = "https://fleet.example.com:8443"`, "", "credentials.issuer: is missing"},
+		{"https://fleet", "http://fleet", `scheme "http"`},
+		{"https://fleet", "https://a:hunter2@fleet", "no plain URL"},
+		{`project = "4711"`, "", "credentials.project: is missing"},
+		{`ca_file = "/etc/fleet-agent/ca.pem"` + "\nsigning", `ca_file = "ca.pem"` + "\nsigning", "credentials.ca_file"},
+	} {
+		if !strings.Contains(withIdentity(), tc.replace) {
+			t.Fatalf("the file has no %q", tc.replace)
+		}
+		_, err := Parse([]byte(strings.Replace(withIdentity(), tc.replace, tc.by, 1)), Default(0))
+		if err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%q for %q: %v", tc.by, tc.replace, err)
+		}
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	for name, tc := range map[string]struct {
 		replace, by string

@@ -1,7 +1,8 @@
-// Package callout decides who may connect to NATS as a device, and with which
-// permissions (NATS ADR-26, auth callout). It answers the servers' requests,
-// encrypted both ways, and writes an audit line for each decision. It does not
-// disconnect anyone: that is internal/broker/presence.
+// Package callout decides who may connect to NATS, and with which permissions
+// (NATS ADR-26, auth callout). It answers the servers' requests, encrypted both
+// ways, and counts and records each decision. What makes a token good is
+// internal/identity/verify's; it disconnects nobody: that is
+// internal/broker/presence.
 package callout
 
 import (
@@ -16,7 +17,9 @@ import (
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
+	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/nationtech/fleetctl/internal/identity/verify"
 	"github.com/nationtech/fleetctl/internal/secretfile"
 )
 
@@ -31,16 +34,31 @@ const (
 	// that HMAC-SHA256 can give.
 	fleetKeyBytes = 32
 	startTimeout  = 10 * time.Second
+	// maxWaiting requests wait for the issuer's keys at once, each for at most
+	// issuerTimeout, which ends before the server's patience.
+	maxWaiting    = 256
+	issuerTimeout = 8 * time.Second
 )
 
-// Config of a callout. All but Denied is required.
+// Config of a callout. Conn, Issuer, XKey and Log are required, and one of
+// Tokens and FleetKey: who has neither lets nobody in.
 type Config struct {
-	Conn     *nats.Conn    // in the account of the server's auth_callout
-	Issuer   nkeys.KeyPair // account key that signs decisions
-	XKey     nkeys.KeyPair // curve key that requests are encrypted to
-	FleetKey []byte        // from LoadFleetKey
-	Denied   func(device string) bool
-	Log      *slog.Logger
+	Conn   *nats.Conn    // in the account of the server's auth_callout
+	Issuer nkeys.KeyPair // account key that signs decisions
+	XKey   nkeys.KeyPair // curve key that requests are encrypted to
+	// Tokens checks access tokens; its IDClaim names devices. nil: none are
+	// taken.
+	Tokens *verify.Verifier
+	// DevicePrefix is what precedes a device's id in the IDClaim.
+	DevicePrefix string
+	Grants       []Grant // the strongest first; nil: DefaultGrants
+	// FleetKey, from LoadFleetKey, makes passwords good. nil: none are taken.
+	FleetKey []byte
+	// Denied keeps devices out that are revoked or not enrolled. It is asked
+	// at each connect and must not block; nil denies none.
+	Denied  func(device string) bool
+	Metrics prometheus.Registerer // may be nil
+	Log     *slog.Logger
 }
 
 // LoadFleetKey reads the key that devices' passwords come from, and makes it
@@ -62,18 +80,29 @@ func LoadFleetKey(path string) ([]byte, error) {
 
 // Callout answers authorization requests.
 type Callout struct {
-	cfg    Config
-	policy policy
-	limits *limiter
+	cfg     Config
+	policy  policy
+	limits  *limiter
+	metrics *metrics
+	waiting chan struct{} // a place for each request that waits for the issuer
 }
 
 // Start answers requests until ctx ends. When it returns, the servers can ask.
 func Start(ctx context.Context, cfg Config) (*Callout, error) {
-	c := &Callout{cfg: cfg, limits: newLimiter()}
+	if cfg.Grants == nil {
+		cfg.Grants = DefaultGrants()
+	}
+	m, err := newMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("start auth callout: %w", err)
+	}
+	c := &Callout{cfg: cfg, limits: newLimiter(), metrics: m, waiting: make(chan struct{}, maxWaiting)}
 	c.policy = policy{
 		fleetKey: cfg.FleetKey,
+		grants:   cfg.Grants,
+		prefix:   cfg.DevicePrefix,
 		denied:   cfg.Denied,
-		allow:    func(device string) bool { return c.limits.allow(device, time.Now()) },
+		allow:    func(name string) bool { return c.limits.allow(name, time.Now()) },
 	}
 	requests := make(chan *nats.Msg, backlog)
 	sub, err := cfg.Conn.ChanQueueSubscribe(requestSubject, queue, requests)
@@ -91,7 +120,7 @@ func Start(ctx context.Context, cfg Config) (*Callout, error) {
 				case <-ctx.Done():
 					return
 				case msg := <-requests:
-					c.answer(msg)
+					c.answer(ctx, msg)
 				}
 			}
 		}()
@@ -102,36 +131,78 @@ func Start(ctx context.Context, cfg Config) (*Callout, error) {
 
 // answer decides one request. Without an answer the server refuses the client
 // when its patience ends, so every readable request gets one.
-func (c *Callout) answer(msg *nats.Msg) {
+func (c *Callout) answer(ctx context.Context, msg *nats.Msg) {
 	began := time.Now()
 	xkey := msg.Header.Get(serverKey)
 	req, err := c.open(msg.Data, xkey)
 	if err != nil {
+		c.metrics.dropped.Inc()
 		c.cfg.Log.Warn("authorization request not readable", "op", "callout", "error", err)
 		return
 	}
-	d, refusal := c.policy.decide(request{User: req.ConnectOptions.Username, Password: req.ConnectOptions.Password})
-	c.audit(req, d, refusal, time.Since(began))
-	data, err := c.seal(req, d, refusal, xkey)
+	finish := func(r request) { c.finish(msg, req, r, began) }
+	r := request{User: req.ConnectOptions.Username, Password: req.ConnectOptions.Password}
+	token := req.ConnectOptions.Token
+	if token == "" {
+		finish(r)
+		return
+	}
+	if c.cfg.Tokens == nil {
+		r.Unverified = errNoTokens
+		finish(r)
+		return
+	}
+	claims, err := c.cfg.Tokens.VerifyNow(token)
+	if errors.Is(err, verify.ErrUnknownKey) || errors.Is(err, verify.ErrUnavailable) {
+		// The issuer has to be asked. That must not hold up who is known: a
+		// stranger with made-up key ids would stop a fleet.
+		select {
+		case c.waiting <- struct{}{}:
+			go func() {
+				defer func() { <-c.waiting }()
+				ctx, cancel := context.WithTimeout(ctx, issuerTimeout)
+				defer cancel()
+				claims, err := c.cfg.Tokens.Verify(ctx, token)
+				r.Claims, r.Unverified = &claims, err
+				finish(r)
+			}()
+			return
+		default: // too many wait already
+		}
+	}
+	r.Claims, r.Unverified = &claims, err
+	finish(r)
+}
+
+// finish decides what was asked, records it, and answers.
+func (c *Callout) finish(msg *nats.Msg, req *jwt.AuthorizationRequestClaims, r request, began time.Time) {
+	d, refusal := c.policy.decide(r, time.Now())
+	data, err := c.seal(req, d, refusal, msg.Header.Get(serverKey))
 	if err == nil {
 		err = msg.Respond(data)
 	}
+	took := time.Since(began)
+	c.metrics.decided(d, refusal, took)
+	c.audit(req, d, refusal, took)
 	if err != nil {
+		c.metrics.dropped.Inc()
 		c.cfg.Log.Error("authorization request not answered", "op", "callout", "error", err)
 	}
 }
 
+// audit writes a line for each decision, but for refusals of an address that
+// has had many: those are counted in the metrics alone.
 func (c *Callout) audit(req *jwt.AuthorizationRequestClaims, d decision, refusal error, took time.Duration) {
 	host := req.ClientInformation.Host
-	if refusal == nil {
-		c.cfg.Log.Info("device let in", "op", "callout", "device", d.Device, "host", host, "took", took)
-		return
+	switch {
+	case refusal == nil && d.Device:
+		c.cfg.Log.Info("device let in", "op", "callout", "device", d.Name, "host", host, "expires", d.Expires, "took", took)
+	case refusal == nil:
+		c.cfg.Log.Info("let in", "op", "callout", "part", d.Name, "role", d.Role, "host", host, "expires", d.Expires, "took", took)
+	case !c.limits.quiet(host, time.Now()):
+		c.cfg.Log.Warn("refused", "op", "callout", "claimed", clip(req.ConnectOptions.Username),
+			"host", host, "reason", refusal, "took", took)
 	}
-	if c.limits.quiet(host, time.Now()) {
-		return
-	}
-	c.cfg.Log.Warn("device refused", "op", "callout", "claimed", clip(req.ConnectOptions.Username),
-		"host", host, "reason", refusal, "took", took)
 }
 
 // open decrypts and checks a server's request.
@@ -154,10 +225,13 @@ func (c *Callout) seal(req *jwt.AuthorizationRequestClaims, d decision, refusal 
 		response.Error = "refused"
 	} else {
 		user := jwt.NewUserClaims(req.UserNkey)
-		user.Name = d.Device
+		user.Name = d.Name
 		user.Audience = d.Account // where the connection is put, in config mode
 		user.Pub.Allow.Add(d.Permissions.Publish...)
 		user.Sub.Allow.Add(d.Permissions.Subscribe...)
+		if !d.Expires.IsZero() {
+			user.Expires = d.Expires.Unix() // then the server ends the connection
+		}
 		user.AllowedConnectionTypes.Add(jwt.ConnectionTypeStandard, jwt.ConnectionTypeWebsocket)
 		token, err := user.Encode(c.cfg.Issuer)
 		if err != nil {

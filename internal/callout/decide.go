@@ -6,7 +6,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"time"
 
+	"github.com/nationtech/fleetctl/internal/broker/accounts"
+	"github.com/nationtech/fleetctl/internal/identity/verify"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
 
@@ -18,68 +23,145 @@ func PSK(fleetKey []byte, device string) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// request is what a client presented, as the NATS server passes it on.
+// request is what a client presented.
 type request struct {
 	User     string
 	Password string
+	// Claims are of its token, once that was found good; Unverified is why it
+	// was not. Both are nil for a client without a token.
+	Claims     *verify.Claims
+	Unverified error
 }
 
-// decision is the answer: a device's id and what it may do, or a refusal.
+// decision is the answer: who it is and what it may do.
 type decision struct {
-	Device      string
+	Name        string // a device's id; a part's name and whose token it is
+	Device      bool
+	Role        string // of the token; empty for a password
 	Account     string
 	Permissions wire.Permissions
+	Expires     time.Time // zero for never
 }
 
 // Why a client is refused. The client itself only hears "authorization
-// violation"; these are for the audit line.
+// violation"; these are for the audit line, and reasonOf for the metrics.
 var (
 	errNoCredentials = errors.New("no credentials")
 	errBadID         = errors.New("unusable device id")
 	errWrongPassword = errors.New("wrong password")
-	errDenied        = errors.New("device is revoked")
+	errNoPasswords   = errors.New("passwords are not taken")
+	errNoTokens      = errors.New("tokens are not taken")
+	errBadToken      = errors.New("token refused")
+	errNoRole        = errors.New("the token has no role that may connect")
+	errDenied        = errors.New("device is revoked, or not enrolled")
 	errTooOften      = errors.New("connects too often")
 )
+
+// reasonOf is a refusal as a label of a metric.
+func reasonOf(refusal error) string {
+	for _, r := range []struct {
+		err    error
+		reason string
+	}{
+		{errNoCredentials, "no-credentials"}, {errBadID, "device-id"}, {errWrongPassword, "password"},
+		{errNoPasswords, "password-off"}, {errNoTokens, "token-off"}, {errNoRole, "role"},
+		{errDenied, "revoked"}, {errTooOften, "rate"},
+		{verify.ErrExpired, "token-expired"}, {verify.ErrNotYetValid, "token-not-yet-valid"},
+		{verify.ErrIssuer, "token-issuer"}, {verify.ErrAudience, "token-audience"},
+		{verify.ErrAlgorithm, "token-algorithm"}, {verify.ErrUnknownKey, "token-key"},
+		{verify.ErrSignature, "token-signature"}, {verify.ErrUnavailable, "issuer-unavailable"},
+		{errBadToken, "token-malformed"},
+	} {
+		if errors.Is(refusal, r.err) {
+			return r.reason
+		}
+	}
+	return "other"
+}
 
 // policy is what decisions depend on. Both functions are asked only about
 // clients that proved who they are, so that nobody locks out another by
 // guessing.
 type policy struct {
-	fleetKey []byte
+	fleetKey []byte // nil: no passwords
+	grants   []Grant
+	prefix   string // of a device's name at the issuer
 	denied   func(device string) bool
-	allow    func(device string) bool // spends one of the device's connects
+	allow    func(name string) bool // spends one of its connects
 }
 
 // decide is the whole decision, without I/O. Each kind of credential is one
-// branch that ends in an id; what an id may do does not depend on how it was
-// proved.
-func (p policy) decide(r request) (decision, error) {
-	if r.User == "" && r.Password == "" {
+// branch that ends in an identity; what an identity may do does not depend on
+// how it was proved.
+func (p policy) decide(r request, now time.Time) (decision, error) {
+	d, err := p.identify(r, now)
+	switch {
+	case err != nil:
+		return decision{}, err
+	case d.Device && p.denied != nil && p.denied(d.Name):
+		return decision{}, errDenied
+	case p.allow != nil && !p.allow(d.Name):
+		return decision{}, errTooOften
+	}
+	return d, nil
+}
+
+func (p policy) identify(r request, now time.Time) (decision, error) {
+	switch {
+	case r.Unverified != nil:
+		return decision{}, fmt.Errorf("%w: %w", errBadToken, r.Unverified)
+	case r.Claims != nil:
+		return p.byToken(r.Claims, now)
+	case r.User == "" && r.Password == "":
 		return decision{}, errNoCredentials
 	}
-	device, err := p.byPassword(r)
+	return p.byPassword(r)
+}
+
+// byToken gives what the strongest of the token's roles may do, and nothing of
+// the others: a part that is also called a device gets no device's subjects.
+func (p policy) byToken(c *verify.Claims, now time.Time) (decision, error) {
+	if !now.Before(c.Expiry) { // what a leeway for clocks lets through would end at once
+		return decision{}, fmt.Errorf("%w: %w", errBadToken, verify.ErrExpired)
+	}
+	i := slices.IndexFunc(p.grants, func(g Grant) bool { return c.Has(g.Role) })
+	if i < 0 {
+		return decision{}, errNoRole
+	}
+	g := p.grants[i]
+	if !g.Device {
+		part, ok := accounts.ByToken(g.Part)
+		if !ok {
+			return decision{}, fmt.Errorf("%w: %s is granted %q", errNoRole, g.Role, g.Part)
+		}
+		return decision{Name: part.Name + "/" + c.Subject, Role: g.Role, Account: part.Account, Permissions: part.Permissions(), Expires: c.Expiry}, nil
+	}
+	id, ok := strings.CutPrefix(c.ID, p.prefix)
+	if !ok {
+		return decision{}, fmt.Errorf("%w: %q does not begin with %q", errBadID, clip(c.ID), p.prefix)
+	}
+	d, err := device(id)
+	d.Role, d.Expires = g.Role, c.Expiry
+	return d, err
+}
+
+func (p policy) byPassword(r request) (decision, error) {
+	if p.fleetKey == nil {
+		return decision{}, errNoPasswords
+	}
+	d, err := device(r.User)
 	if err != nil {
 		return decision{}, err
 	}
-	switch {
-	case p.denied != nil && p.denied(device):
-		return decision{}, errDenied
-	case p.allow != nil && !p.allow(device):
-		return decision{}, errTooOften
+	if !hmac.Equal([]byte(PSK(p.fleetKey, r.User)), []byte(r.Password)) { // in constant time
+		return decision{}, errWrongPassword
 	}
-	return decision{
-		Device:      device,
-		Account:     wire.AccountDevices,
-		Permissions: wire.DevicePermissions(device),
-	}, nil
+	return d, nil
 }
 
-func (p policy) byPassword(r request) (device string, err error) {
-	if err := wire.ValidateDeviceID(r.User); err != nil {
-		return "", fmt.Errorf("%w: %w", errBadID, err)
+func device(id string) (decision, error) {
+	if err := wire.ValidateDeviceID(id); err != nil {
+		return decision{}, fmt.Errorf("%w: %w", errBadID, err)
 	}
-	if !hmac.Equal([]byte(PSK(p.fleetKey, r.User)), []byte(r.Password)) { // in constant time
-		return "", errWrongPassword
-	}
-	return r.User, nil
+	return decision{Name: id, Device: true, Account: wire.AccountDevices, Permissions: wire.DevicePermissions(id)}, nil
 }

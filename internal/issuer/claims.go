@@ -12,6 +12,12 @@ import (
 	"github.com/nationtech/fleetctl/internal/issuer/store"
 )
 
+// What names a device in a token: its machine user's name.
+const (
+	ClaimUsername = "preferred_username"
+	DevicePrefix  = "device-"
+)
+
 // Scopes and claims as Zitadel's
 // (https://zitadel.com/docs/apis/openidoauth/scopes, …/claims).
 const (
@@ -79,7 +85,7 @@ func (s *storage) GetPrivateClaimsFromScopes(ctx context.Context, user, _ string
 		return nil, err
 	}
 	claims := map[string]any{
-		"preferred_username": u.Username, "name": u.Name,
+		ClaimUsername: u.Username, "name": u.Name,
 		claimOrgID: s.facts.OrgID, claimOrgName: orgName, claimOrgDomain: orgDomain,
 	}
 	if !slices.Contains(scopes, scopeRoles) {

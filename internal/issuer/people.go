@@ -42,7 +42,7 @@ type Person struct {
 
 // AddPerson stores a person with a password and roles, and returns the id.
 func AddPerson(ctx context.Context, db *store.Store, project string, p NewPerson) (string, error) {
-	if !personName.MatchString(p.Username) || strings.HasPrefix(p.Username, "device-") {
+	if !personName.MatchString(p.Username) || strings.HasPrefix(p.Username, DevicePrefix) {
 		return "", hint.WithCode(hint.New(fmt.Sprintf("%q is not a user name", p.Username),
 			"use small letters, digits and . _ @ + -, at most 63; device-… is for devices"), hint.CodeUsage)
 	}

@@ -3,10 +3,13 @@ package wire
 import "strings"
 
 // The NATS accounts. FLEET owns the buckets, DEVICES holds the connections of
-// devices and imports exactly what they may reach.
+// devices and imports exactly what they may reach. VIEWERS is for who only
+// reads: in FLEET, the answer to a read could be aimed at a key, since nobody
+// checks the reply subject of a request.
 const (
 	AccountFleet   = "FLEET"
 	AccountDevices = "DEVICES"
+	AccountViewers = "VIEWERS"
 	AccountSystem  = "SYS"
 )
 

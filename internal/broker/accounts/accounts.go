@@ -11,6 +11,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -116,6 +118,15 @@ func deviceStreams() []string {
 	return []string{wire.HintSubject("*"), wire.CommandSubject("*", "*")}
 }
 
+// viewerServices are what a viewer may ask of FLEET, under the same rule.
+func viewerServices() []string {
+	var all []string
+	for _, b := range wire.Buckets() {
+		all = append(all, b.DirectGetSubject(">"))
+	}
+	return all
+}
+
 // Keys are the public nkeys of the roles, by name.
 type Keys map[string]string
 
@@ -156,19 +167,28 @@ func fleet(keys Keys, connectionType string) File {
 		},
 		Limits: &Limits{MaxPayload: maxDevicePayload, MaxSubscriptions: maxDeviceSubscriptions},
 	}
-	only := []string{wire.AccountDevices}
+	viewers := Account{Limits: devices.Limits}
+	services := map[string][]string{} // who may import each
 	for _, s := range deviceServices() {
-		fleet.Exports = append(fleet.Exports, Export{Service: s, Accounts: only})
+		services[s] = append(services[s], wire.AccountDevices)
 		devices.Imports = append(devices.Imports, Import{Service: &Source{wire.AccountFleet, s}})
 	}
+	for _, s := range viewerServices() {
+		services[s] = append(services[s], wire.AccountViewers)
+		viewers.Imports = append(viewers.Imports, Import{Service: &Source{wire.AccountFleet, s}})
+	}
+	for _, s := range slices.Sorted(maps.Keys(services)) {
+		fleet.Exports = append(fleet.Exports, Export{Service: s, Accounts: services[s]})
+	}
 	for _, s := range deviceStreams() {
-		fleet.Exports = append(fleet.Exports, Export{Stream: s, Accounts: only})
+		fleet.Exports = append(fleet.Exports, Export{Stream: s, Accounts: []string{wire.AccountDevices}})
 		devices.Imports = append(devices.Imports, Import{Stream: &Source{wire.AccountFleet, s}})
 	}
 	return File{
 		Accounts: map[string]Account{
 			wire.AccountFleet:   fleet,
 			wire.AccountDevices: devices,
+			wire.AccountViewers: viewers,
 			wire.AccountSystem:  {Users: keys.of(wire.AccountSystem, connectionType)},
 		},
 		SystemAccount: wire.AccountSystem,

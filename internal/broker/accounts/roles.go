@@ -19,6 +19,10 @@ const (
 	RoleBuckets  = "buckets"  // makes the buckets
 	RoleCallout  = "callout"  // hears authorization requests
 	RolePresence = "presence" // hears connects, disconnects devices
+
+	// Let in by the callout alone:
+	RoleAdmin  = "admin"  // repairs the buckets by hand
+	RoleViewer = "viewer" // reads
 )
 
 // Inbox is the prefix of a role's inboxes. Devices' inboxes are in another
@@ -63,6 +67,39 @@ func Roles() []Role {
 			Subscribe: []string{"$SYS.ACCOUNT." + wire.AccountDevices + ".CONNECT",
 				"$SYS.ACCOUNT." + wire.AccountDevices + ".DISCONNECT"}},
 	}
+}
+
+// ByToken gives a role that the callout may let in by an access token. What
+// concerns the servers themselves is none.
+func ByToken(name string) (Role, bool) {
+	for _, r := range append(Roles(), admin(), viewer()) {
+		if r.Name == name && r.Account != wire.AccountSystem {
+			return r, true
+		}
+	}
+	return Role{}, false
+}
+
+func admin() Role {
+	r := Role{Name: RoleAdmin, Account: wire.AccountFleet,
+		Publish: []string{"$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.FC.>"}}
+	for _, b := range wire.Buckets() {
+		for _, verb := range []string{"INFO", "PURGE", "MSG.GET", "LEADER.STEPDOWN"} {
+			r.Publish = append(r.Publish, streamAPI(verb, b))
+		}
+		r.Publish = append(r.Publish, b.DirectGetSubject(">"), "$JS.API.CONSUMER.*."+b.Stream(), "$JS.API.CONSUMER.*."+b.Stream()+".>")
+	}
+	return r
+}
+
+// viewer is in an account of its own: see wire.AccountViewers.
+func viewer() Role {
+	return Role{Name: RoleViewer, Account: wire.AccountViewers, Publish: viewerServices()}
+}
+
+// Permissions are the subjects of the role's connections.
+func (r Role) Permissions() wire.Permissions {
+	return wire.Permissions{Publish: r.Publish, Subscribe: append([]string{r.Inbox() + ".>"}, r.Subscribe...)}
 }
 
 // streamAPI is a JetStream API subject of a bucket's stream.

@@ -1,5 +1,6 @@
-// Package role names the roles that an issuer grants people, and says which
-// includes which. Devices' role is no person's, and includes nothing.
+// Package role names the roles that an issuer grants, and says which of people's
+// includes which. The roles of devices and of the control plane's own programs
+// are no person's, and include nothing.
 package role
 
 import "slices"
@@ -10,6 +11,9 @@ const (
 	Operator = "fleet-operator" // changes deployments, sends commands
 	Viewer   = "fleet-viewer"   // looks
 	Device   = "fleet-device"
+
+	ServiceOperator = "fleet-service-operator" // the operator, as a program of its own
+	ServiceAPI      = "fleet-service-api"      // HTTPS API and dashboard, likewise
 )
 
 // ladder is each role after the ones that include it.

@@ -24,6 +24,7 @@ type Config struct {
 	APIPort       int
 	IssuerPort    int
 	StartTimeout  time.Duration
+	AllowPSK      bool   // devices may log in with a pre-shared key
 	Version       string // of this program
 	Log           *logging.Log
 }

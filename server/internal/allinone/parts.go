@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"time"
 
 	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/commands"
 	"github.com/nationtech/fleetctl/internal/identity/trust"
 	"github.com/nationtech/fleetctl/internal/identity/verify"
+	"github.com/nationtech/fleetctl/internal/issuer"
 	"github.com/nationtech/fleetctl/internal/pki"
 	"github.com/nationtech/fleetctl/internal/serverapi"
 	"github.com/nationtech/fleetctl/internal/serverapi/registry"
@@ -126,19 +128,32 @@ func (s *server) startCallout(context.Context) (supervise.Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	issuer, xkey := s.broker.CalloutKeys()
+	cfg := callout.Config{
+		Conn:         conn,
+		DevicePrefix: issuer.DevicePrefix,
+		Denied:       s.registry.Denied,
+		Log:          s.Log.With("component", "callout"),
+	}
+	cfg.Issuer, cfg.XKey = s.broker.CalloutKeys()
+	if s.AllowPSK {
+		cfg.FleetKey = s.fleetKey
+		cfg.Log.Warn("devices may log in with a pre-shared key", "op", "start callout")
+	}
 	return lasting(func(ctx context.Context) error {
-		_, err := callout.Start(ctx, callout.Config{
-			Conn:     conn,
-			Issuer:   issuer,
-			XKey:     xkey,
-			FleetKey: s.fleetKey,
-			Denied:   s.registry.Denied,
-			Log:      s.Log.With("component", "callout"),
+		cfg.Tokens = verify.New(ctx, verify.Config{
+			Issuer:     s.issuer.URL,
+			Audiences:  []string{s.issuer.ProjectID},
+			IDClaim:    issuer.ClaimUsername,
+			HTTPClient: s.issuerClient(),
+			Leeway:     tokenLeeway,
 		})
+		_, err := callout.Start(ctx, cfg)
 		return err
 	})
 }
+
+// tokenLeeway is for a token that was made a moment ago by another's clock.
+const tokenLeeway = 5 * time.Second
 
 func (s *server) startPresence(context.Context) (supervise.Part, error) {
 	conn, err := s.broker.ConnectPresence()

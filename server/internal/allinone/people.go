@@ -49,16 +49,21 @@ func (s *server) startAudit(context.Context) (supervise.Part, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = &tls.Config{RootCAs: s.ca.Pool(), MinVersion: tls.VersionTLS12}
-	transport.Proxy = nil // the issuer is this process
-	s.tokens = verify.New(ctx, verify.Config{Issuer: s.issuer.URL, Audiences: []string{s.issuer.ProjectID},
-		HTTPClient: &http.Client{Transport: transport}})
+	client := s.issuerClient()
+	s.tokens = verify.New(ctx, verify.Config{Issuer: s.issuer.URL, Audiences: []string{s.issuer.ProjectID}, HTTPClient: client})
 	return supervise.Held(func(context.Context) error {
 		cancel()
-		transport.CloseIdleConnections()
+		client.CloseIdleConnections()
 		return s.audit.Close()
 	}), nil
+}
+
+// issuerClient reaches the issuer of this process, hence without a proxy.
+func (s *server) issuerClient() *http.Client {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = &tls.Config{RootCAs: s.ca.Pool(), MinVersion: tls.VersionTLS12}
+	transport.Proxy = nil
+	return &http.Client{Transport: transport}
 }
 
 func (s *server) apiAuth(admin serverapi.AdminToken) serverapi.Authenticator {

@@ -1,0 +1,185 @@
+// Package issuertest runs the embedded issuer for other packages' tests, with
+// machine users that it makes itself. It is no part of a program.
+package issuertest
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nationtech/fleetctl/internal/credential"
+	"github.com/nationtech/fleetctl/internal/identity/verify"
+	"github.com/nationtech/fleetctl/internal/issuer"
+	"github.com/nationtech/fleetctl/internal/issuer/store"
+	"github.com/nationtech/fleetctl/internal/pki"
+)
+
+// Issuer is a real one, on a loopback port that it keeps when it restarts.
+type Issuer struct {
+	*issuer.Issuer
+	CA    *pki.CA
+	Clock Clock
+
+	t       testing.TB
+	dir     string
+	address string
+	up      bool
+}
+
+// Clock is the issuer's.
+type Clock struct {
+	mu     sync.Mutex
+	offset time.Duration
+}
+
+// Now runs on from where Advance moved it.
+func (c *Clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.offset)
+}
+
+// Advance moves the clock.
+func (c *Clock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.offset += d
+}
+
+// Start starts an issuer; it ends with the test.
+func Start(t testing.TB) *Issuer {
+	t.Helper()
+	i := &Issuer{t: t, dir: t.TempDir(), address: "127.0.0.1:0"}
+	if err := os.Chmod(i.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if i.CA, err = pki.Open(filepath.Join(i.dir, "pki")); err != nil {
+		t.Fatal(err)
+	}
+	i.Resume()
+	t.Cleanup(i.Stop)
+	return i
+}
+
+// Resume starts it again after Stop, where it was.
+func (i *Issuer) Resume() {
+	i.t.Helper()
+	cert, err := i.CA.ServerCert("issuer", []string{"127.0.0.1"})
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", i.address)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	i.address = listener.Addr().String()
+	i.Issuer, err = issuer.Start(context.Background(), issuer.Config{
+		Dir: filepath.Join(i.dir, "issuer"), URL: "https://" + i.address, Listener: listener,
+		TLS: cert.TLSConfig(), Log: slog.New(slog.DiscardHandler), Now: i.Clock.Now,
+	})
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	i.up = true
+}
+
+// Stop makes it unreachable.
+func (i *Issuer) Stop() {
+	if !i.up {
+		return
+	}
+	i.up = false
+	if err := i.Shutdown(context.Background()); err != nil {
+		i.t.Error(err)
+	}
+}
+
+// HTTPClient trusts the issuer's CA.
+func (i *Issuer) HTTPClient() *http.Client { return credential.HTTPClient(i.CA.Pool()) }
+
+// Machine makes a machine user with roles in the fleet's project, and gives the
+// path of its key file. What is there already gets a further key.
+func (i *Issuer) Machine(name string, roles ...string) (keyFile string) {
+	i.t.Helper()
+	ctx := context.Background()
+	db, err := store.Open(ctx, filepath.Join(i.dir, "issuer"), i.Clock.Now)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	defer func() {
+		if err := db.Close(); err != nil {
+			i.t.Error(err)
+		}
+	}()
+	var id string
+	if user, err := db.UserByName(ctx, name); err == nil {
+		id = user.ID
+	} else {
+		id = must(db.AddUser(ctx, store.User{Username: name, Kind: store.Machine, Name: name, Active: true}))(i.t)
+		for _, role := range roles {
+			_ = db.AddRole(ctx, i.ProjectID, store.Role{Key: role, Display: role}) // it may be there
+		}
+		if len(roles) > 0 {
+			must(db.AddGrant(ctx, id, i.ProjectID, roles))(i.t)
+		}
+	}
+	key := machineKey()
+	public := must(x509.MarshalPKIXPublicKey(&key.PublicKey))(i.t)
+	keyID := must(db.AddKey(ctx, id, public, time.Time{}))(i.t)
+	data := must(json.Marshal(credential.KeyFile{
+		Type: "serviceaccount", KeyID: keyID, UserID: id,
+		Key: string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})),
+	}))(i.t)
+	keyFile = filepath.Join(i.dir, name+"-"+keyID+".json")
+	if err := os.WriteFile(keyFile, data, 0o400); err != nil {
+		i.t.Fatal(err)
+	}
+	return keyFile
+}
+
+// Source gives tokens of a machine, by its key file.
+func (i *Issuer) Source(keyFile string) *credential.OIDC {
+	return credential.NewOIDC(credential.OIDCConfig{
+		Issuer: i.URL, Project: i.ProjectID, File: keyFile, HTTPClient: i.HTTPClient(),
+	})
+}
+
+// Verifier checks its tokens as the callout does. Fetches end with ctx.
+func (i *Issuer) Verifier(ctx context.Context) *verify.Verifier {
+	return verify.New(ctx, verify.Config{
+		Issuer: i.URL, Audiences: []string{i.ProjectID}, IDClaim: issuer.ClaimUsername,
+		HTTPClient: i.HTTPClient(), Clock: i.Clock.Now, Leeway: 5 * time.Second,
+	})
+}
+
+// machineKey is one for all machines: making them takes long, and whose key it
+// is is said by its id.
+var machineKey = sync.OnceValue(func() *rsa.PrivateKey {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return key
+})
+
+func must[T any](v T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
