@@ -3,6 +3,7 @@ module github.com/nationtech/fleetctl
 go 1.26.0
 
 require (
+	github.com/a-h/templ v0.3.977
 	github.com/charmbracelet/huh v1.0.0
 	github.com/cli/browser v1.3.0
 	github.com/coreos/go-oidc/v3 v3.21.0

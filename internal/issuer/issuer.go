@@ -26,8 +26,10 @@ import (
 const (
 	ProjectName = "fleet"
 	CLIAppName  = "fleetctl"
-	orgName     = "fleet"
-	orgDomain   = "fleet.local"
+	// DashboardAppName is the web app: code + PKCE, without a secret.
+	DashboardAppName = "dashboard"
+	orgName          = "fleet"
+	orgDomain        = "fleet.local"
 
 	RoleAdmin    = "fleet-admin"
 	RoleOperator = "fleet-operator"
@@ -78,6 +80,8 @@ type Facts struct {
 	OrgID       string
 	ProjectID   string
 	CLIClientID string
+	// DashboardClientID is that of the dashboard; see SetDashboard.
+	DashboardClientID string
 
 	// AdminPasswordFile has the first administrator's password; "" when that
 	// was changed or the user removed.

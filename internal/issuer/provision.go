@@ -41,6 +41,9 @@ func provision(ctx context.Context, db *store.Store, cfg Config) (Facts, error) 
 	if f.CLIClientID, err = ensureCLI(ctx, db, f.ProjectID); err != nil {
 		return f, err
 	}
+	if f.DashboardClientID, err = ensureDashboard(ctx, db, f.ProjectID); err != nil {
+		return f, err
+	}
 	return f, ensureAdmin(ctx, db, cfg.Dir, &f)
 }
 
@@ -58,20 +61,48 @@ func ensureProject(ctx context.Context, db *store.Store) (string, error) {
 }
 
 func ensureCLI(ctx context.Context, db *store.Store, project string) (string, error) {
+	return ensureApp(ctx, db, project, CLIAppName, store.AppConfig{
+		AppType: appNative, AuthMethod: authNone, GrantTypes: []string{grantDevice, grantCode, grantRefresh},
+		RedirectURIs: []string{"http://127.0.0.1/callback", "http://localhost/callback"},
+	})
+}
+
+// ensureDashboard makes a client that has nowhere to send people yet: where the
+// dashboard will be is not known before it listens.
+func ensureDashboard(ctx context.Context, db *store.Store, project string) (string, error) {
+	return ensureApp(ctx, db, project, DashboardAppName, dashboardConfig(nil, nil))
+}
+
+func dashboardConfig(redirect, signedOut []string) store.AppConfig {
+	return store.AppConfig{AppType: appUserAgent, AuthMethod: authNone, GrantTypes: []string{grantCode, grantRefresh},
+		RedirectURIs: redirect, PostLogoutRedirectURIs: signedOut}
+}
+
+func ensureApp(ctx context.Context, db *store.Store, project, name string, config store.AppConfig) (string, error) {
 	apps, err := db.Apps(ctx, project)
 	if err != nil {
 		return "", fmt.Errorf("list apps: %w", err)
 	}
 	for _, a := range apps {
-		if a.Name == CLIAppName {
+		if a.Name == name {
 			return a.ClientID, nil
 		}
 	}
-	app, err := db.AddApp(ctx, store.App{Project: project, Name: CLIAppName, Kind: store.OIDCApp, Config: store.AppConfig{
-		AppType: appNative, AuthMethod: authNone, GrantTypes: []string{grantDevice, grantCode, grantRefresh},
-		RedirectURIs: []string{"http://127.0.0.1/callback", "http://localhost/callback"},
-	}})
+	app, err := db.AddApp(ctx, store.App{Project: project, Name: name, Kind: store.OIDCApp, Config: config})
 	return app.ClientID, err
+}
+
+// SetDashboard says where the dashboard is: the URIs that people may be sent
+// back to when they signed in, and out.
+func (i *Issuer) SetDashboard(ctx context.Context, redirect, signedOut []string) error {
+	app, err := i.store.Client(ctx, i.DashboardClientID)
+	if err != nil {
+		return fmt.Errorf("look up the dashboard's client: %w", err)
+	}
+	if err := i.store.SetAppConfig(ctx, i.ProjectID, app.ID, dashboardConfig(redirect, signedOut)); err != nil {
+		return fmt.Errorf("set the dashboard's client: %w", err)
+	}
+	return nil
 }
 
 // ensureAdmin makes the first user of an empty issuer. Its password is in a

@@ -51,7 +51,7 @@ type Commander interface {
 	Stream(ctx context.Context, r commands.Request, onData func([]byte) error) error
 }
 
-// Config of the API; everything is required.
+// Config of the API; everything is required but Pages and Stopping.
 type Config struct {
 	Listener net.Listener // plain TCP; the server closes it
 	TLS      *tls.Config
@@ -69,8 +69,14 @@ type Config struct {
 	SigningKeys wire.PinnedKeys
 	PSK         func(device string) string
 	SignIn      api.SignIn
-	Version     string
-	Log         *slog.Logger
+	// Pages serves every path that is not the API's; nil for none. It is given
+	// the API, to act through it.
+	Pages func(api http.Handler) http.Handler
+	// Stopping is called once when the server begins to shut down: what would
+	// go on for ever ends then. May be nil.
+	Stopping func()
+	Version  string
+	Log      *slog.Logger
 }
 
 // Server is a running API.
@@ -85,7 +91,7 @@ func Start(cfg Config) *Server {
 	tlsConfig := cfg.TLS.Clone()
 	tlsConfig.NextProtos = []string{"h2", "http/1.1"}
 	s := &Server{addr: cfg.Listener.Addr(), served: make(chan error, 1), http: &http.Server{
-		Handler:           handler(cfg),
+		Handler:           withPages(handler(cfg), cfg.Pages),
 		TLSConfig:         tlsConfig,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
@@ -94,8 +100,24 @@ func Start(cfg Config) *Server {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug), // what clients do wrong
 	}}
+	if cfg.Stopping != nil {
+		s.http.RegisterOnShutdown(cfg.Stopping)
+	}
 	go func() { s.served <- s.http.ServeTLS(cfg.Listener, "", "") }()
 	return s
+}
+
+// withPages gives the API its paths, and pages the others.
+func withPages(api http.Handler, pages func(http.Handler) http.Handler) http.Handler {
+	if pages == nil {
+		return api
+	}
+	mux := http.NewServeMux()
+	for _, path := range []string{"/v1/", "/healthz", "/readyz", "/version"} {
+		mux.Handle(path, api)
+	}
+	mux.Handle("/", pages(api))
+	return mux
 }
 
 // Addr is where the API listens.

@@ -8,12 +8,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"strings"
 
 	"github.com/nationtech/fleetctl/internal/audit"
 	"github.com/nationtech/fleetctl/internal/broker"
 	"github.com/nationtech/fleetctl/internal/broker/presence"
+	"github.com/nationtech/fleetctl/internal/dashboard"
 	"github.com/nationtech/fleetctl/internal/hint"
 	"github.com/nationtech/fleetctl/internal/identity/verify"
 	"github.com/nationtech/fleetctl/internal/issuer"
@@ -38,19 +40,21 @@ type server struct {
 	names
 	*supervise.Supervisor
 
-	ports    *ports.Book
-	ca       *pki.CA
-	certs    []*pki.ServerCert
-	issuer   *issuer.Issuer
-	audit    *audit.Log
-	tokens   *verify.Verifier
-	kube     *kubeapi.Server
-	broker   *broker.Broker
-	registry *registry.Registry
-	fleetKey []byte
-	signer   *signing.Signer
-	presence *presence.Tracker
-	operator *operator.Operator
+	ports       *ports.Book
+	ca          *pki.CA
+	certs       []*pki.ServerCert
+	issuer      *issuer.Issuer
+	audit       *audit.Log
+	tokens      *verify.Verifier
+	kube        *kubeapi.Server
+	broker      *broker.Broker
+	registry    *registry.Registry
+	fleetKey    []byte
+	signer      *signing.Signer
+	presence    *presence.Tracker
+	operator    *operator.Operator
+	dashboard   *dashboard.Dashboard
+	apiListener net.Listener
 
 	endpoints Endpoints
 }
@@ -113,6 +117,7 @@ func (s *server) startAll(ctx context.Context) error {
 		{"roles", s.bindRoles},
 		{"operator", s.startOperator},
 		{"audit log", s.startAudit},
+		{"dashboard", s.startDashboard},
 		{"HTTPS API", s.startAPI},
 		{"certificate renewal", s.keepCerts},
 	}

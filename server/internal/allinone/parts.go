@@ -222,12 +222,8 @@ func (s *server) startAPI(context.Context) (supervise.Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	listener, err := s.ports.Listen(s.apiRequest())
-	if err != nil {
-		return nil, err
-	}
 	api := serverapi.Start(serverapi.Config{
-		Listener:    listener,
+		Listener:    s.apiListener,
 		TLS:         cert.TLSConfig(),
 		Auth:        s.apiAuth(auth),
 		Audit:       s.audit,
@@ -241,10 +237,11 @@ func (s *server) startAPI(context.Context) (supervise.Part, error) {
 		SigningKeys: s.signer.Pinned(),
 		PSK:         func(device string) string { return callout.PSK(s.fleetKey, device) },
 		SignIn:      s.signIn(),
+		Pages:       s.dashboard.Handler,
+		Stopping:    s.dashboard.Stop,
 		Version:     s.Version,
 		Log:         s.Log.With("component", "api"),
 	})
-	s.endpoints.APIURL = endpointURL("https", s.public[0], portOf(listener))
 	s.endpoints.AdminTokenFile = tokenFile
 	return supervise.Held(api.Shutdown), nil
 }
