@@ -2,19 +2,12 @@ package cli
 
 import (
 	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/cookiejar"
-	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -25,20 +18,15 @@ import (
 	"github.com/nationtech/fleetctl/internal/hint"
 	"github.com/nationtech/fleetctl/internal/identity/oidcclient"
 	"github.com/nationtech/fleetctl/internal/identity/session"
-	"github.com/nationtech/fleetctl/internal/identity/trust"
 	"github.com/nationtech/fleetctl/internal/issuer"
 	"github.com/nationtech/fleetctl/internal/pki"
 )
 
-const personsPassword = "correct horse battery staple"
-
-// people is a real issuer, and a laptop's configuration directory.
+// people is a real issuer, and a laptop.
 type people struct {
 	*issuer.Issuer
-	t      *testing.T
-	config string // XDG_CONFIG_HOME
+	laptop
 	caFile string
-	http   *http.Client // trusts the issuer
 }
 
 // newPeople starts an issuer with a user of each role.
@@ -51,7 +39,7 @@ func newPeople(t *testing.T) *people {
 	ca := must(pki.Open(filepath.Join(dir, "pki")))(t)
 	cert := must(ca.ServerCert("issuer", []string{"127.0.0.1"}))(t)
 	listener := must(net.Listen("tcp", "127.0.0.1:0"))(t)
-	p := &people{t: t, config: t.TempDir(), caFile: ca.Path(), http: must(trust.Client(ca.PEM()))(t)}
+	p := &people{laptop: newLaptop(t, os.Args[0], ca.PEM()), caFile: ca.Path()}
 	p.Issuer = must(issuer.Start(t.Context(), issuer.Config{
 		Dir: filepath.Join(dir, "issuer"), URL: "https://" + listener.Addr().String(), Listener: listener,
 		TLS: cert.TLSConfig(), Log: slog.New(slog.DiscardHandler),
@@ -70,98 +58,10 @@ func newPeople(t *testing.T) *people {
 	return p
 }
 
-// fleetctl is a process of its own on this laptop.
-func (p *people) fleetctl(args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(p.t.Context(), os.Args[0], args...)
-	cmd.Args[0] = "fleetctl" // see TestMain
-	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+p.config, "XDG_DATA_HOME="+p.config, "KUBECONFIG="+filepath.Join(p.config, "kubeconfig"),
-		"FLEETCTL_CONTEXT=", "FLEETCTL_SERVER_DIR=", "DISPLAY=", "WAYLAND_DISPLAY=")
-	return cmd
-}
-
-// run gives what a command printed, and its exit code.
-func (p *people) run(args ...string) (stdout, stderr string, code int) {
-	p.t.Helper()
-	cmd := p.fleetctl(args...)
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := cmd.Run(); err != nil && !errors.As(err, new(*exec.ExitError)) {
-		p.t.Fatal(err)
-	}
-	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
-}
-
-// login runs `fleetctl login` and has a person decide about its code; it gives
-// the last event.
+// login signs in at the issuer.
 func (p *people) login(name, action string, args ...string) (signInEvent, string, int) {
 	p.t.Helper()
-	cmd := p.fleetctl(append([]string{"login", "-o", "json", "--issuer", p.URL, "--client-id", p.CLIClientID, "--project-id", p.ProjectID, "--ca-file", p.caFile}, args...)...)
-	var errs bytes.Buffer
-	cmd.Stderr = &errs
-	out := must(cmd.StdoutPipe())(p.t)
-	if err := cmd.Start(); err != nil {
-		p.t.Fatal(err)
-	}
-	lines := bufio.NewReader(out)
-	var code codeEvent
-	if line, err := lines.ReadBytes('\n'); err == nil {
-		if err := json.Unmarshal(line, &code); err != nil || code.Event != "code" {
-			p.t.Fatalf("the first event is %q: %v", line, err)
-		}
-		p.decide(code, name, action)
-	}
-	rest := must(io.ReadAll(lines))(p.t)
-	if err := cmd.Wait(); err != nil && !errors.As(err, new(*exec.ExitError)) {
-		p.t.Fatal(err)
-	}
-	var done signInEvent
-	if len(rest) > 0 {
-		if err := json.Unmarshal(rest, &done); err != nil || done.Event != "signedIn" {
-			p.t.Fatalf("the last event is %q: %v", rest, err)
-		}
-	}
-	return done, errs.String(), cmd.ProcessState.ExitCode()
-}
-
-var formToken = regexp.MustCompile(`name="token" value="([^"]*)"`)
-
-// decide is what a person does in a browser.
-func (p *people) decide(code codeEvent, name, action string) {
-	p.t.Helper()
-	browser := &http.Client{Jar: must(cookiejar.New(nil))(p.t), Transport: p.http.Transport, Timeout: 30 * time.Second}
-	read := func(resp *http.Response, err error) []byte {
-		p.t.Helper()
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		body, err := io.ReadAll(resp.Body)
-		if err != nil || resp.StatusCode != http.StatusOK {
-			p.t.Fatalf("%s: %s, %v\n%s", resp.Request.URL, resp.Status, err, body)
-		}
-		return body
-	}
-	match := formToken.FindSubmatch(read(browser.Get(code.CompleteURL))) //nolint:bodyclose // read closes it
-	if match == nil {
-		p.t.Fatal("the page has no form")
-	}
-	read(browser.PostForm(code.URL, url.Values{"token": {string(match[1])}, "user_code": {code.UserCode}, //nolint:bodyclose // read closes it
-		"username": {name}, "password": {personsPassword}, "action": {action}}))
-}
-
-// age makes the session of a context look as old as that.
-func (p *people) age(context string, by time.Duration) session.Session {
-	p.t.Helper()
-	path := filepath.Join(p.config, "fleetctl", "sessions", context+".json")
-	var s session.Session
-	if err := json.Unmarshal(must(os.ReadFile(path))(p.t), &s); err != nil {
-		p.t.Fatal(err)
-	}
-	s.Expiry, s.Obtained = s.Expiry.Add(-by), s.Obtained.Add(-by)
-	if err := os.WriteFile(path, must(json.Marshal(s))(p.t), 0o600); err != nil {
-		p.t.Fatal(err)
-	}
-	return s
+	return p.laptop.login(name, action, append([]string{"--issuer", p.URL, "--client-id", p.CLIClientID, "--project-id", p.ProjectID, "--ca-file", p.caFile}, args...)...)
 }
 
 // TestSignIn follows a person through a session.
@@ -209,9 +109,7 @@ func TestSignIn(t *testing.T) {
 	// A second use of a refresh token ends it, here with a hint.
 	stolen := p.age("home", 15*time.Minute)
 	stolen.Refresh = old.Refresh
-	if err := os.WriteFile(filepath.Join(p.config, "fleetctl", "sessions", "home.json"), must(json.Marshal(stolen))(t), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	p.write("home", stolen)
 	for range 2 {
 		if _, stderr, code := p.run("token"); code != hint.CodeAuth || !strings.Contains(stderr, "hint: sign in again with: fleetctl login --context home") {
 			t.Errorf("a session that is over: exit code %d\n%s", code, stderr)

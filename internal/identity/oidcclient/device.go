@@ -3,8 +3,10 @@ package oidcclient
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -15,8 +17,13 @@ import (
 	"github.com/nationtech/fleetctl/internal/hint"
 )
 
-// maxInterval bounds how far polling backs off while the issuer does not answer.
-const maxInterval = 60 // seconds
+const (
+	grantDevice     = "urn:ietf:params:oauth:grant-type:device_code"
+	defaultInterval = 5 * time.Second // RFC 8628, 3.2
+	slowDown        = 5 * time.Second // RFC 8628, 3.5
+	maxInterval     = time.Minute     // while the issuer does not answer
+	maxAnswer       = 1 << 20
+)
 
 // Code is a sign-in that waits for a person.
 type Code struct {
@@ -68,21 +75,65 @@ func (p *Provider) Begin(ctx context.Context) (Code, error) {
 // for a while ends nothing.
 func (p *Provider) Wait(ctx context.Context, code Code) (Tokens, error) {
 	what := "sign in at " + p.cfg.Issuer
-	device := *code.device
-	for {
-		token, err := p.oauth.DeviceAccessToken(p.context(ctx), &device)
+	interval := time.Duration(code.device.Interval) * time.Second
+	if interval <= 0 {
+		interval = defaultInterval
+	}
+	for pause := interval; ; {
+		select {
+		case <-ctx.Done():
+			return Tokens{}, fmt.Errorf("%s: %w", what, context.Cause(ctx))
+		case <-time.After(pause):
+		}
+		if code.expired() {
+			return Tokens{}, expired(what)
+		}
+		token, err := p.poll(ctx, code)
+		var refused *oauth2.RetrieveError
+		if errors.As(err, &refused) && refused.ErrorCode == "slow_down" {
+			interval += slowDown
+		}
 		switch {
 		case err == nil:
 			return p.tokens(ctx, token, code.nonce)
 		case ctx.Err() != nil:
 			return Tokens{}, fmt.Errorf("%s: %w", what, context.Cause(ctx))
-		case errors.Is(err, context.DeadlineExceeded) && code.expired():
-			return Tokens{}, expired(what)
-		case !passing(err):
+		case refused != nil && (refused.ErrorCode == "slow_down" || refused.ErrorCode == "authorization_pending"):
+			pause = interval
+		case passing(err):
+			pause = min(maxInterval, max(interval, 2*pause))
+		default:
 			return Tokens{}, p.explain(ctx, what, err)
 		}
-		device.Interval = min(maxInterval, max(1, device.Interval)*2)
 	}
+}
+
+// poll asks once (RFC 8628, 3.4). oauth2's own loop would take an issuer's
+// restart for the end of the sign-in.
+func (p *Provider) poll(ctx context.Context, code Code) (*oauth2.Token, error) {
+	resp, err := postForm(ctx, p.client, p.oauth.Endpoint.TokenURL,
+		url.Values{"grant_type": {grantDevice}, "device_code": {code.device.DeviceCode}, "client_id": {p.cfg.ClientID}})
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, &url.Error{Op: "read", URL: p.oauth.Endpoint.TokenURL, Err: err}
+	}
+	var answer struct {
+		oauth2.Token
+		IDToken     string `json:"id_token"`
+		Error       string `json:"error"`
+		Description string `json:"error_description"`
+	}
+	if bad := json.Unmarshal(body, &answer); bad != nil || resp.StatusCode != http.StatusOK || answer.AccessToken == "" {
+		return nil, &oauth2.RetrieveError{Response: resp, Body: body, ErrorCode: answer.Error, ErrorDescription: answer.Description}
+	}
+	if answer.ExpiresIn > 0 {
+		answer.Expiry = time.Now().Add(time.Duration(answer.ExpiresIn) * time.Second)
+	}
+	return answer.WithExtra(map[string]any{"id_token": answer.IDToken}), nil
 }
 
 func (c Code) expired() bool { return !c.Expiry.IsZero() && !time.Now().Before(c.Expiry) }
