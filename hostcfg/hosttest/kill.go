@@ -22,22 +22,24 @@ func (s *Scratch) KillAt(t testing.TB, n int) {
 	s.Write(t, "/run/kill-at", strconv.Itoa(n), 0o644)
 	s.Write(t, "/run/kill-count", "0", 0o644)
 	s.mkdir(t, ".local/played", 0o755)
-	for _, c := range shimmed() {
+	for _, c := range Shimmed() {
 		front := s.Path("/usr/local/sbin/" + c)
 		if _, err := os.Stat(front); err == nil {
 			if err := os.Rename(front, s.Path("/usr/local/played/"+c)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		s.Write(t, "/usr/local/sbin/"+c, killShim, 0o755)
+		s.Write(t, "/usr/local/sbin/"+c, KillShim, 0o755)
 	}
 }
 
-func shimmed() []string { return append([]string{"systemctl", "loginctl"}, writers...) }
+// Shimmed names the commands that change a host, which KillShim is put in front of.
+func Shimmed() []string { return append([]string{"systemctl", "loginctl"}, writers...) }
 
-// killShim stands in front of a command: scripts search /usr/local/sbin first.
-// What is asked in a read-only run does not count.
-const killShim = `#!/bin/sh
+// KillShim stands in front of a command: scripts search /usr/local/sbin first.
+// The command of the number in /run/kill-at is not run: its process group is
+// killed. What is asked in a read-only run does not count.
+const KillShim = `#!/bin/sh
 if [ -w /run/kill-count ]; then
 	read -r at </run/kill-at
 	read -r n </run/kill-count
@@ -53,7 +55,7 @@ exec "$name" "$@"
 // Disarm takes the shims away and tells whether the kill has struck.
 func (s *Scratch) Disarm(t testing.TB) bool {
 	t.Helper()
-	for _, c := range shimmed() {
+	for _, c := range Shimmed() {
 		front := s.Path("/usr/local/sbin/" + c)
 		if err := os.Remove(front); err != nil {
 			t.Fatal(err)

@@ -35,10 +35,13 @@ const loop = `trap : TERM;cd /;umask 022;` +
 const start = `setsid sh -c "$0";:`
 
 // The bootstrap tries root, then sudo without a password, and otherwise says
-// why not and waits to be told what to do, in one line of shell.
+// why not and waits to be told what to do, in one line of shell. A sudo that
+// worked ends with 0, however the root shell ended, or by a signal: then there
+// is nothing to ask, and the end of the session tells.
 const bootstrap = `S=@S;L=@L;M=@M;` +
 	`if test "$(id -u)" = 0;then exec sh -c "$S" "$L";fi;` +
-	`LC_ALL=C sudo -n sh -c "$S" "$L";r=$?;` + ask
+	`LC_ALL=C sudo -n sh -c "$S" "$L";r=$?;` +
+	`if test $r = 0||test $r -gt 128;then exit $r;fi;` + ask
 
 // ptyBootstrap is for a sudo that insists on a terminal. The terminal is
 // there, but nothing passes through sudo's end of it: cat makes pipes of
