@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nationtech/fleetctl/internal/deviceconfig"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
 
@@ -20,6 +21,8 @@ type Device struct {
 	AgentBinary        string      // local path, built for the host's architecture
 	AgentVersion       string
 	Enrolment          Enrolment
+
+	keys keysPlan
 }
 
 // Enrolment is what the control plane gives to a machine that becomes a device.
@@ -27,10 +30,16 @@ type Enrolment struct {
 	NATSURLs    []string
 	CAPEM       string
 	SigningKeys []byte // the pinned keys' file, as the agent reads it
-	PSK         Secret
-	// Registered says that the id is this machine's already.
+	// Issuer gives the device its tokens; with none it has a PSK.
+	Issuer Issuer
+	PSK    Secret
+	// Registered says that the id is this machine's already, and the sealing
+	// key this device's.
 	Registered bool
 }
+
+// Issuer is where a device gets its access tokens.
+type Issuer = deviceconfig.Issuer
 
 // Secret is text that must not be shown.
 type Secret string
@@ -76,8 +85,11 @@ func (d *Device) validate() error {
 	if len(d.Enrolment.NATSURLs) == 0 {
 		errs = append(errs, errors.New("the control plane named no NATS URL"))
 	}
-	if d.Enrolment.PSK == "" || len(d.Enrolment.SigningKeys) == 0 {
-		errs = append(errs, errors.New("the control plane gave no credential or no signing keys"))
+	if len(d.Enrolment.SigningKeys) == 0 {
+		errs = append(errs, errors.New("the control plane gave no signing keys"))
+	}
+	if d.Enrolment.PSK == "" && (d.Enrolment.Issuer.URL == "" || d.Enrolment.Issuer.Project == "") {
+		errs = append(errs, errors.New("the control plane gave neither an issuer nor a pre-shared key"))
 	}
 	return errors.Join(errs...)
 }

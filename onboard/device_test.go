@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/nationtech/fleetctl/hostcfg"
+	"github.com/nationtech/fleetctl/internal/deviceconfig"
 )
 
 func example() *Device {
@@ -30,16 +31,35 @@ func example() *Device {
 // The golden file is also what the agent's strict parser is tried on, in
 // package e2e.
 func TestConfigText(t *testing.T) {
-	want, err := os.ReadFile("testdata/config.toml")
-	if err != nil {
-		t.Fatal(err)
+	withIssuer := example()
+	withIssuer.Enrolment.PSK = ""
+	withIssuer.Enrolment.Issuer = Issuer{URL: "https://fleet.example.com:8443", Project: "310000000000000001", CAPEM: withIssuer.Enrolment.CAPEM}
+	for file, d := range map[string]*Device{"config.toml": example(), "config-oidc.toml": withIssuer} {
+		want, err := os.ReadFile("testdata/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := d.ConfigText()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got != string(want) {
+			t.Errorf("%s: got:\n%s\nwant:\n%s", file, got, want)
+		}
+		if _, err := d.Resources(); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
 	}
-	got, err := example().ConfigText()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+}
+
+// An issuer has an authority of its own, the broker's, or a public one.
+func TestIssuersAuthority(t *testing.T) {
+	for ca, want := range map[string]string{"": "", "-----BEGIN CERTIFICATE-----\n": deviceconfig.CAFile, "another": deviceconfig.IssuerCAFile} {
+		d := example()
+		d.Enrolment.Issuer = Issuer{URL: "https://id.example.com", Project: "1", CAPEM: ca}
+		if got := d.config().IssuerCA(); got != want {
+			t.Errorf("authority %q is in %q, want %q", ca, got, want)
+		}
 	}
 }
 

@@ -10,23 +10,24 @@
 //	account    fleet-agent, with subordinate ids, lingering, its Podman socket
 //	binary     /usr/local/lib/fleet-agent/VERSION/fleet-agent behind /usr/local/bin/fleet-agent
 //	/etc/fleet-agent
-//	           config.toml, ca.pem, psk and signing-keys.json
+//	           config.toml, ca.pem, signing-keys.json; identity.json and sealing.key, made on the device
 //	unit       fleet-agent.service, hardened
 package onboard
+
+import (
+	"github.com/nationtech/fleetctl/internal/deviceconfig"
+	"github.com/nationtech/fleetctl/internal/devicekey"
+)
 
 // Where things are on a device.
 const (
 	User       = "fleet-agent"
 	Home       = "/var/lib/fleet-agent" // the account's home, and the agent's state
-	ConfigDir  = "/etc/fleet-agent"
-	ConfigFile = ConfigDir + "/config.toml"
+	ConfigDir  = devicekey.Dir
+	ConfigFile = deviceconfig.File
 	LibDir     = "/usr/local/lib/fleet-agent"
 	Binary     = "/usr/local/bin/fleet-agent"
 	Unit       = "fleet-agent.service"
-
-	caFile   = ConfigDir + "/ca.pem"
-	pskFile  = ConfigDir + "/psk"
-	keysFile = ConfigDir + "/signing-keys.json"
 
 	podmanSocket = "podman.socket"
 	hostsFile    = "/etc/hosts"

@@ -28,13 +28,14 @@ import (
 // the host. Package e2e has the rest.
 type enroller struct{}
 
-func (e enroller) Enrol(ctx context.Context, device, machine string) (onboard.Enrolment, error) {
-	return e.Preview(ctx, device, machine)
+func (e enroller) Enrol(ctx context.Context, r onboard.Registration) (onboard.Enrolment, error) {
+	return e.Preview(ctx, r)
 }
 
-func (enroller) Preview(context.Context, string, string) (onboard.Enrolment, error) {
+func (enroller) Preview(_ context.Context, r onboard.Registration) (onboard.Enrolment, error) {
 	keys, err := json.Marshal(wire.PinnedKeys{SchemaVersion: 1, Keys: []ed25519.PublicKey{make([]byte, ed25519.PublicKeySize)}})
-	return onboard.Enrolment{NATSURLs: []string{"tls://" + testhost.HarnessIP + ":1"}, SigningKeys: keys, PSK: "s3cret-of-the-device"}, err
+	return onboard.Enrolment{NATSURLs: []string{"tls://" + testhost.HarnessIP + ":1"}, SigningKeys: keys, PSK: "s3cret-of-the-device",
+		Registered: len(r.SealingKey) > 0}, err
 }
 
 func wish(t *testing.T) onboard.Wish {

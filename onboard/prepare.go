@@ -15,10 +15,17 @@ import (
 // Enroller is the control plane's part in making a device.
 type Enroller interface {
 	// Preview gives what the device needs and registers nothing.
-	Preview(ctx context.Context, device, machine string) (Enrolment, error)
-	// Enrol registers the id for a machine (a name of package machineid) and
-	// gives the same as Preview. Doing it again gives the same.
-	Enrol(ctx context.Context, device, machine string) (Enrolment, error)
+	Preview(ctx context.Context, r Registration) (Enrolment, error)
+	// Enrol registers the id for a machine, and gives the same as Preview.
+	// Doing it again gives the same.
+	Enrol(ctx context.Context, r Registration) (Enrolment, error)
+}
+
+// Registration is what the control plane keeps of a device.
+type Registration struct {
+	Device     string
+	Machine    string // a name of package machineid
+	SealingKey []byte // X25519 public key; none leaves the one it has
 }
 
 // Wish is what a person asks for; everything else follows from the host and
@@ -32,6 +39,10 @@ type Wish struct {
 	AgentVersion       string
 	// AgentBinary finds the agent for a GOARCH on this machine.
 	AgentBinary func(goarch string) (string, error)
+	// Rotate replaces the device's identity key by a new one.
+	Rotate bool
+	// Identities is the issuer; nil where devices have pre-shared keys.
+	Identities Identities
 }
 
 // Prepared is a host that has been looked at.
@@ -39,11 +50,11 @@ type Prepared struct {
 	Device Device
 	Plan   *hostcfg.Plan
 
-	machine string
-	preview Enrolment // as the control plane gave it
+	registration Registration
+	preview      Enrolment // as the control plane gave it
 }
 
-// Prepare looks at the host and plans what has to change, in two round trips.
+// Prepare looks at the host and plans what has to change, in three round trips.
 // It writes nothing, neither on the host nor at the control plane.
 func Prepare(ctx context.Context, h hostcfg.Host, w Wish, e Enroller) (*Prepared, error) {
 	facts, err := hostcfg.GatherFacts(ctx, h)
@@ -67,11 +78,22 @@ func Prepare(ctx context.Context, h hostcfg.Host, w Wish, e Enroller) (*Prepared
 	if err != nil {
 		return nil, hint.Wrap(fmt.Errorf("the host has no usable /etc/machine-id: %w", err), "make one on the host with: systemd-machine-id-setup")
 	}
-	preview, err := e.Preview(ctx, id, machine)
+	keys, err := lookAtKeys(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	r := Registration{Device: id, Machine: machine, SealingKey: keys.SealingKey}
+	preview, err := e.Preview(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	d.Enrolment = preview
+	if w.Identities == nil {
+		d.Enrolment.Issuer = Issuer{}
+	}
+	if d.keys, err = planKeys(ctx, keyWork{Wish: w, registration: r, enroller: e, registered: preview.Registered, have: keys}); err != nil {
+		return nil, err
+	}
 	if len(w.NATSURLs) > 0 {
 		d.Enrolment.NATSURLs = w.NATSURLs
 	}
@@ -83,7 +105,7 @@ func Prepare(ctx context.Context, h hostcfg.Host, w Wish, e Enroller) (*Prepared
 	if err != nil {
 		return nil, err
 	}
-	return &Prepared{Device: d, Plan: plan, machine: machine, preview: preview}, nil
+	return &Prepared{Device: d, Plan: plan, registration: r, preview: preview}, nil
 }
 
 // Enrol registers the device, before its plan is applied. It fails when the
@@ -92,7 +114,7 @@ func (p *Prepared) Enrol(ctx context.Context, e Enroller) error {
 	if p.preview.Registered {
 		return nil
 	}
-	got, err := e.Enrol(ctx, p.Device.ID, p.machine)
+	got, err := e.Enrol(ctx, p.registration)
 	if err != nil {
 		return err
 	}

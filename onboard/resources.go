@@ -4,6 +4,7 @@ import (
 	"path"
 
 	"github.com/nationtech/fleetctl/hostcfg"
+	"github.com/nationtech/fleetctl/internal/deviceconfig"
 )
 
 // packages are what rootless Podman needs, by Debian's names. Recommended
@@ -29,17 +30,27 @@ func (d *Device) Resources() ([]hostcfg.Resource, error) {
 	link := hostcfg.Symlink{Path: Binary, Target: binary.Path}
 	files := []hostcfg.Resource{
 		hostcfg.File{Path: ConfigFile, Content: config, Group: User, Mode: 0o640},
-		hostcfg.File{Path: pskFile, Content: string(d.Enrolment.PSK), Owner: User, Group: User, Mode: 0o400, Sensitive: true},
-		hostcfg.File{Path: keysFile, Content: string(d.Enrolment.SigningKeys), Owner: User, Group: User, Mode: 0o400},
+		hostcfg.File{Path: deviceconfig.KeysFile, Content: string(d.Enrolment.SigningKeys), Owner: User, Group: User, Mode: 0o400},
+	}
+	if d.Enrolment.Issuer.URL == "" {
+		files = append(files, hostcfg.File{Path: deviceconfig.PSKFile, Content: string(d.Enrolment.PSK), Owner: User, Group: User, Mode: 0o400, Sensitive: true})
+	} else {
+		files = append(files, hostcfg.Absent{Path: deviceconfig.PSKFile})
+	}
+	if d.config().IssuerCA() == deviceconfig.IssuerCAFile {
+		files = append(files, hostcfg.File{Path: deviceconfig.IssuerCAFile, Content: d.Enrolment.Issuer.CAPEM})
 	}
 	if d.Enrolment.CAPEM != "" {
-		files = append(files, hostcfg.File{Path: caFile, Content: d.Enrolment.CAPEM})
+		files = append(files, hostcfg.File{Path: deviceconfig.CAFile, Content: d.Enrolment.CAPEM})
 	}
 	account := hostcfg.User{
 		Name: User, System: true, Comment: "fleet agent and its containers",
 		Home: Home, Shell: "/usr/sbin/nologin", SubIDs: true,
 	}
 	unit := hostcfg.SystemUnit{Name: Unit, Content: unitText, Enable: hostcfg.On, Run: hostcfg.On, RestartOn: []string{binary.ID(), link.ID()}}
+	if d.keys.restart {
+		unit.RestartOn = append(unit.RestartOn, d.keys.ID())
+	}
 	for _, f := range files {
 		unit.RestartOn = append(unit.RestartOn, f.ID())
 	}
@@ -60,6 +71,7 @@ func (d *Device) Resources() ([]hostcfg.Resource, error) {
 		link,
 		hostcfg.Directory{Path: ConfigDir, Group: User, Mode: 0o750},
 	)
+	all = append(all, d.keys.Task)
 	all = append(all, files...)
 	return append(append(all, memoryLimits()...), unit), nil
 }

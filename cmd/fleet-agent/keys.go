@@ -15,38 +15,45 @@ import (
 )
 
 // keyOptions are of the subcommands that onboarding runs as root.
-type keyOptions struct {
-	dir, user     string
-	rotate, show  bool
-	userID, keyID string
-}
+type keyOptions struct{ dir, user string }
 
 func (o *keyOptions) register(flags *flag.FlagSet) {
 	flags.StringVar(&o.dir, "dir", devicekey.Dir, "directory of the keys")
 	flags.StringVar(&o.user, "user", "fleet-agent", "account that the keys are for")
 }
 
-func keygen(o keyOptions, stdout io.Writer) error {
-	store, err := o.store()
-	if err != nil {
-		return err
+func keygenAction(flags *flag.FlagSet) action {
+	var o keyOptions
+	o.register(flags)
+	rotate := flags.Bool("rotate", false, "make an identity key to replace the one in use")
+	show := flags.Bool("show", false, "make nothing")
+	return func(stdout, _ io.Writer) error {
+		store, err := o.store()
+		if err != nil {
+			return err
+		}
+		if *show {
+			keys, err := store.Show()
+			return printPublic(stdout, keys, err)
+		}
+		keys, err := store.Make(*rotate)
+		return printPublic(stdout, keys, err)
 	}
-	var keys devicekey.Public
-	if o.show {
-		keys, err = store.Show()
-	} else {
-		keys, err = store.Make(o.rotate)
-	}
-	return printPublic(stdout, keys, err)
 }
 
-func bindKey(o keyOptions, stdout io.Writer) error {
-	store, err := o.store()
-	if err != nil {
-		return err
+func bindKeyAction(flags *flag.FlagSet) action {
+	var o keyOptions
+	o.register(flags)
+	user := flags.String("user-id", "", "the issuer's id of this device's user")
+	key := flags.String("key-id", "", "the issuer's id of the key")
+	return func(stdout, _ io.Writer) error {
+		store, err := o.store()
+		if err != nil {
+			return err
+		}
+		keys, err := store.Bind(*user, *key)
+		return printPublic(stdout, keys, err)
 	}
-	keys, err := store.Bind(o.userID, o.keyID)
-	return printPublic(stdout, keys, err)
 }
 
 // store is for another account when root runs this, else for the caller.

@@ -23,7 +23,7 @@ func (f *Factory) API() (*apiclient.Client, error) {
 	if t.context.Server == "" {
 		return nil, hint.New("context "+t.name+" names no fleet-server", "add it with: fleetctl login --context "+t.name+" --server URL")
 	}
-	source, err := f.source(t.name, t.context)
+	source, err := f.tokensOf(t)
 	if err != nil {
 		return nil, err
 	}

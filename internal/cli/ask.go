@@ -36,6 +36,17 @@ func (f *Factory) Secret(ctx context.Context, what, flag string) (string, error)
 	return secret, err
 }
 
+// askLine asks for a line of text. Without a terminal it is refused, naming the
+// flag that gives it instead.
+func (f *Factory) askLine(ctx context.Context, what, flag string) (string, error) {
+	if !f.CanAsk() {
+		return "", hint.WithCode(hint.New(what+" is needed, and there is no terminal", "give it with "+flag), hint.CodeDeclined)
+	}
+	var line string
+	err := f.form(ctx, huh.NewInput().Title(what).Value(&line))
+	return line, err
+}
+
 func (f *Factory) form(ctx context.Context, field huh.Field) error {
 	err := huh.NewForm(huh.NewGroup(field)).WithInput(f.In).WithOutput(f.Err).WithShowHelp(false).RunWithContext(ctx)
 	if errors.Is(err, huh.ErrUserAborted) {

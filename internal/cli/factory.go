@@ -18,6 +18,7 @@ type Factory struct {
 	Version string
 
 	global globalOptions
+	once   *target // signed in to for this run alone; see login_once.go
 }
 
 // globalOptions are the flags that every command has.

@@ -7,7 +7,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/nationtech/fleetctl/internal/hint"
-	"github.com/nationtech/fleetctl/internal/identity/session"
+	"github.com/nationtech/fleetctl/internal/serverapi/apiclient"
 )
 
 // RESTConfig is how the Kubernetes API is reached: --kubeconfig, then the
@@ -53,7 +53,7 @@ func (f *Factory) clientConfig() clientcmd.ClientConfig {
 // sessionConfig reaches a context's Kubernetes with the person's session. What
 // `fleetctl token` does for kubectl is done here without a process in between.
 func (f *Factory) sessionConfig(t target) (*rest.Config, error) {
-	source, err := f.source(t.name, t.context)
+	source, err := f.tokensOf(t)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func (f *Factory) sessionConfig(t target) (*rest.Config, error) {
 // refused.
 type bearer struct {
 	base   http.RoundTripper
-	source *session.Source
+	source apiclient.Session
 }
 
 func (b *bearer) RoundTrip(req *http.Request) (*http.Response, error) {

@@ -5,12 +5,14 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/nationtech/fleetctl/onboard"
 )
 
 type onboardOptions struct {
 	hostsOptions
+	identityOptions
 	file               string
 	deviceID           string
 	labels             []string
@@ -40,7 +42,11 @@ A file of hosts looks like this:
       deviceId: pi-1
       labels: {site: lyon}
 
-The device id is registered for the host's machine once you agree.`,
+The device id is registered for the host's machine once you agree. The device
+makes a key of its own, whose public half is registered at the issuer: sign in
+first, with fleetctl login. Where the server takes pre-shared keys
+(fleet-server all --allow-psk, for laboratories) and nobody is signed in, the device
+gets one of those; fleetctl enroll never does that.`,
 		Example: `  fleetctl onboard pi@192.0.2.7 --label site=lyon
   fleetctl onboard pi@192.0.2.7 --plan
   fleetctl onboard -f hosts.yaml --yes --output json
@@ -51,8 +57,14 @@ The device id is registered for the host's machine once you agree.`,
 			return runOnboard(cmd.Context(), f, o)
 		},
 	}
-	flags := cmd.Flags()
-	o.register(flags)
+	o.register(cmd.Flags())
+	return cmd
+}
+
+// register adds the flags that onboard and enroll share.
+func (o *onboardOptions) register(flags *pflag.FlagSet) {
+	o.hostsOptions.register(flags)
+	o.identityOptions.register(flags)
 	flags.StringVarP(&o.file, "file", "f", "", "YAML `file` that lists hosts")
 	flags.StringVar(&o.deviceID, "device-id", "", "`id` of the device (default: the host's name)")
 	flags.StringArrayVar(&o.labels, "label", nil, "label of the device, `KEY=VALUE` as Kubernetes has them; repeatable")
@@ -62,7 +74,6 @@ The device id is registered for the host's machine once you agree.`,
 	flags.StringVar(&o.agentBinary, "agent-binary", "", "fleet-agent `file` to install (default: the one that came with fleetctl)")
 	flags.BoolVar(&o.noWait, "no-wait", false, "do not wait for the device's first heartbeat")
 	flags.DurationVar(&o.timeout, "timeout", 2*time.Minute, "how `long` to wait for the first heartbeat")
-	return cmd
 }
 
 func runOnboard(ctx context.Context, f *Factory, o *onboardOptions) error {
@@ -70,7 +81,16 @@ func runOnboard(ctx context.Context, f *Factory, o *onboardOptions) error {
 	if err != nil {
 		return err
 	}
+	end, err := o.signInOnce(ctx, f)
+	if err != nil {
+		return err
+	}
+	defer end()
 	server, err := newFleetServer(f)
+	if err != nil {
+		return err
+	}
+	identities, err := o.identities(ctx, f, server)
 	if err != nil {
 		return err
 	}
@@ -82,7 +102,9 @@ func runOnboard(ctx context.Context, f *Factory, o *onboardOptions) error {
 
 	prepared := make([]*onboard.Prepared, len(run.jobs))
 	run.each(ctx, "looking", func(ctx context.Context, j *hostJob) error {
-		p, err := onboard.Prepare(ctx, j.host, wishes[j.index].Wish, server)
+		w := wishes[j.index].Wish
+		w.Identities, w.Rotate = identities, o.rotate
+		p, err := onboard.Prepare(ctx, j.host, w, server)
 		if err != nil {
 			return err
 		}

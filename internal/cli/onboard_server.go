@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,13 +39,17 @@ func newFleetServer(f *Factory) (*fleetServer, error) {
 }
 
 // Preview implements onboard.Enroller.
-func (s *fleetServer) Preview(ctx context.Context, device, machine string) (onboard.Enrolment, error) {
-	return enrolment(s.api.Preview(ctx, device, api.EnrolmentRequest{MachineID: machine}))
+func (s *fleetServer) Preview(ctx context.Context, r onboard.Registration) (onboard.Enrolment, error) {
+	return enrolment(s.api.Preview(ctx, r.Device, enrolmentRequest(r)))
 }
 
 // Enrol implements onboard.Enroller.
-func (s *fleetServer) Enrol(ctx context.Context, device, machine string) (onboard.Enrolment, error) {
-	return enrolment(s.api.Enrol(ctx, device, api.EnrolmentRequest{MachineID: machine}))
+func (s *fleetServer) Enrol(ctx context.Context, r onboard.Registration) (onboard.Enrolment, error) {
+	return enrolment(s.api.Enrol(ctx, r.Device, enrolmentRequest(r)))
+}
+
+func enrolmentRequest(r onboard.Registration) api.EnrolmentRequest {
+	return api.EnrolmentRequest{MachineID: r.Machine, SealingKey: base64.StdEncoding.EncodeToString(r.SealingKey)}
 }
 
 func enrolment(e api.Enrolment, err error) (onboard.Enrolment, error) {
@@ -55,7 +60,11 @@ func enrolment(e api.Enrolment, err error) (onboard.Enrolment, error) {
 	if err != nil {
 		return onboard.Enrolment{}, fmt.Errorf("encode the signing keys: %w", err)
 	}
-	return onboard.Enrolment{NATSURLs: e.NATSURLs, CAPEM: e.CAPEM, SigningKeys: append(keys, '\n'), PSK: onboard.Secret(e.PSK), Registered: e.Registered}, nil
+	out := onboard.Enrolment{NATSURLs: e.NATSURLs, CAPEM: e.CAPEM, SigningKeys: append(keys, '\n'), PSK: onboard.Secret(e.PSK), Registered: e.Registered}
+	if e.Issuer != nil {
+		out.Issuer = onboard.Issuer{URL: e.Issuer.URL, Project: e.Issuer.ProjectID, CAPEM: e.Issuer.CAPEM}
+	}
+	return out, nil
 }
 
 // forget shuts the device out, then removes its object; the operator removes

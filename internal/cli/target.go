@@ -12,6 +12,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/identity/oidcclient"
 	"github.com/nationtech/fleetctl/internal/identity/session"
 	"github.com/nationtech/fleetctl/internal/identity/trust"
+	"github.com/nationtech/fleetctl/internal/serverapi/apiclient"
 )
 
 // target is the control plane that a command is for: a context, or a server on
@@ -20,10 +21,15 @@ type target struct {
 	name    string // of the context
 	context session.Context
 	local   *Endpoints // nil for a context
+	// tokens are of a sign-in for this run alone; nil for a context's session.
+	tokens apiclient.Session
 }
 
 // target finds it; the order is in the help of fleetctl.
 func (f *Factory) target() (target, error) {
+	if f.once != nil {
+		return *f.once, nil
+	}
 	store, err := f.Sessions()
 	if err != nil {
 		return target{}, err
@@ -77,6 +83,14 @@ func (f *Factory) source(name string, c session.Context) (*session.Source, error
 	}
 	return &session.Source{Store: store, Name: name, Now: time.Now,
 		Connect: func(ctx context.Context) (session.Renewer, error) { return discover(ctx, c) }}, nil
+}
+
+// tokensOf gives the tokens of a target that is no local server.
+func (f *Factory) tokensOf(t target) (apiclient.Session, error) {
+	if t.tokens != nil {
+		return t.tokens, nil
+	}
+	return f.source(t.name, t.context)
 }
 
 // discover finds a context's issuer.

@@ -27,16 +27,21 @@ func (h *handlers) enrol(c call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := h.register(c, req); err != nil {
+		return nil, err
+	}
+	return h.enrolment(c, true), nil
+}
+
+func (h *handlers) register(c call, req api.EnrolmentRequest) error {
 	if _, err := h.cfg.Registry.Enrol(c.device, req.MachineID, req.Replace, time.Now()); err != nil {
-		return nil, enrolmentRefused(err)
+		return enrolmentRefused(err)
 	}
 	if req.Replace {
 		// The machine that had the id must not stay on with it.
-		if err := h.disconnect(c); err != nil {
-			return nil, err
-		}
+		return h.disconnect(c)
 	}
-	return h.enrolment(c, true), nil
+	return nil
 }
 
 // preview gives what enrol would, and registers nothing.
@@ -72,15 +77,21 @@ func enrolmentRefused(err error) error {
 }
 
 func (h *handlers) enrolment(c call, registered bool) api.Enrolment {
-	return api.Enrolment{
+	e := api.Enrolment{
 		SchemaVersion: api.SchemaVersion,
 		DeviceID:      c.device,
 		NATSURLs:      h.cfg.NATSURLs,
 		CAPEM:         string(h.cfg.CAPEM),
 		SigningKeys:   h.cfg.SigningKeys,
-		PSK:           api.Secret(h.cfg.PSK(c.device)),
 		Registered:    registered,
 	}
+	if h.cfg.PSK != nil {
+		e.PSK = api.Secret(h.cfg.PSK(c.device))
+	}
+	if i := h.cfg.SignIn; i.Issuer != "" {
+		e.Issuer = &api.DeviceIssuer{URL: i.Issuer, ProjectID: i.ProjectID, CAPEM: i.CAPEM}
+	}
+	return e
 }
 
 // revoke shuts a device out: first the callout denies it, then it is

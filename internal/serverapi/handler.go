@@ -59,6 +59,12 @@ func handler(cfg Config) http.Handler {
 	mux.HandleFunc("POST /v1/devices/{id}/commands/restart", streamed[wire.Target](h, wire.VerbRestart))
 	mux.HandleFunc("POST /v1/devices/{id}/commands/inspect", streamed[wire.Target](h, wire.VerbInspect))
 	mux.HandleFunc("POST /v1/devices/{id}/commands/logs", streamed[wire.LogsRequest](h, wire.VerbLogs))
+	mux.HandleFunc("POST /v1/joins", h.askJoin)
+	mux.HandleFunc("PUT /v1/joins/{request}", h.revealJoin)
+	mux.HandleFunc("GET /v1/joins/{request}", h.joinStatus)
+	mux.HandleFunc("GET /v1/joins", h.pendingJoins)
+	mux.HandleFunc("POST /v1/devices/{id}/join/approve", h.audited(role.Admin, "approve join", h.approveJoin))
+	mux.HandleFunc("DELETE /v1/devices/{id}/join", h.audited(role.Admin, "deny join", h.denyJoin))
 	mux.HandleFunc("GET /v1/audit", h.queryAudit)
 	mux.HandleFunc("GET /v1/signin", h.open(func(context.Context) (any, error) { return cfg.SignIn, nil }))
 	return h.limited(mux)
@@ -88,7 +94,7 @@ func (h *handlers) limited(mux *http.ServeMux) http.Handler {
 
 // unrouted tells a wrong method from a wrong path.
 func (h *handlers) unrouted(mux *http.ServeMux, r *http.Request) error {
-	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
 		other := r.Clone(r.Context())
 		other.Method = method
 		if _, pattern := mux.Handler(other); pattern != "" {

@@ -19,6 +19,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/commands"
 	"github.com/nationtech/fleetctl/internal/serverapi/api"
 	"github.com/nationtech/fleetctl/internal/serverapi/registry"
+	"github.com/nationtech/fleetctl/internal/serverapi/waiting"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
 
@@ -51,7 +52,7 @@ type Commander interface {
 	Stream(ctx context.Context, r commands.Request, onData func([]byte) error) error
 }
 
-// Config of the API; everything is required but Pages and Stopping.
+// Config of the API; everything is required but PSK, Pages and Stopping.
 type Config struct {
 	Listener net.Listener // plain TCP; the server closes it
 	TLS      *tls.Config
@@ -63,7 +64,8 @@ type Config struct {
 	Commands Commander
 	// Ready says what is not up yet; nil when all is.
 	Ready func(ctx context.Context) error
-	// NATSURLs, CAPEM, SigningKeys and PSK are what an enrolled device gets.
+	// NATSURLs, CAPEM, SigningKeys and PSK are what an enrolled device gets;
+	// PSK is nil where devices have identities of their own only.
 	NATSURLs    []string
 	CAPEM       []byte
 	SigningKeys wire.PinnedKeys
@@ -75,6 +77,10 @@ type Config struct {
 	// Stopping is called once when the server begins to shut down: what would
 	// go on for ever ends then. May be nil.
 	Stopping func()
+	// Joins are the devices that wait for approval, and Accounts the issuer,
+	// called with the token of who approves, in an organisation ("" is theirs).
+	Joins    *waiting.List
+	Accounts func(token, org string) (DeviceAccounts, error)
 	Version  string
 	Log      *slog.Logger
 }

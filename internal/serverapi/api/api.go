@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nationtech/fleetctl/internal/audit"
+	"github.com/nationtech/fleetctl/internal/join"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
 
@@ -40,6 +41,9 @@ type EnrolmentRequest struct {
 	// Replace says that this machine takes the place of the one that has
 	// the id, such as a Pi with a new SD card.
 	Replace bool `json:"replace,omitempty"`
+	// SealingKey is the device's X25519 public key in base64; secrets are
+	// sealed to it. Left out, one that this machine registered before stays.
+	SealingKey string `json:"sealingKey,omitempty"`
 }
 
 // Enrolment is everything that a machine needs to be a device.
@@ -49,9 +53,19 @@ type Enrolment struct {
 	NATSURLs      []string        `json:"natsURLs"`
 	CAPEM         string          `json:"caPEM"`
 	SigningKeys   wire.PinnedKeys `json:"signingKeys"`
-	PSK           Secret          `json:"psk"` // NATS password; the user is DeviceID
+	// Issuer gives the device its tokens; nil when there is none.
+	Issuer *DeviceIssuer `json:"issuer,omitempty"`
+	// PSK is a NATS password, of a server that takes those; the user is DeviceID.
+	PSK Secret `json:"psk,omitempty"`
 	// Registered says that the id is this machine's.
 	Registered bool `json:"registered,omitempty"`
+}
+
+// DeviceIssuer is where a device gets its access tokens, by the JWT profile.
+type DeviceIssuer struct {
+	URL       string `json:"url"`
+	ProjectID string `json:"projectId"`       // the audience of tokens
+	CAPEM     string `json:"caPEM,omitempty"` // "" when the system's authorities vouch for it
 }
 
 // Device answers GET /v1/devices/{id}: what the control plane knows of it.
@@ -77,6 +91,37 @@ type Ping struct {
 	RoundTripMillis float64 `json:"roundTripMillis"` // from the server to the device's agent and back
 }
 
+// Joins answers GET /v1/joins: the devices that ask to join and wait. One is
+// approved with POST /v1/devices/{id}/join/approve (join.Approval; the code is
+// read from the device), which answers with its Device, and denied with
+// DELETE /v1/devices/{id}/join.
+type Joins struct {
+	SchemaVersion int    `json:"schemaVersion"`
+	Requests      []Join `json:"requests"` // oldest first
+}
+
+// Join is one device that waits. What it says of itself is unproven.
+type Join struct {
+	ID        string     `json:"id"`
+	DeviceID  string     `json:"deviceId"`
+	MachineID string     `json:"machineId"`
+	Address   string     `json:"address"`
+	Asked     time.Time  `json:"asked"`
+	Expires   time.Time  `json:"expires"`
+	Facts     join.Facts `json:"facts"`
+	// Known says that the id is registered, OtherMachine that it is another
+	// machine's: then it cannot be approved.
+	Known        bool `json:"known,omitempty"`
+	OtherMachine bool `json:"otherMachine,omitempty"`
+}
+
+// JoinsDenied answers DELETE /v1/devices/{id}/join.
+type JoinsDenied struct {
+	SchemaVersion int    `json:"schemaVersion"`
+	DeviceID      string `json:"deviceId"`
+	Denied        int    `json:"denied"` // requests
+}
+
 // SignIn answers GET /v1/signin: what a laptop needs to sign a person in and to
 // reach Kubernetes. Nothing of it is secret.
 type SignIn struct {
@@ -85,6 +130,8 @@ type SignIn struct {
 	ClientID      string `json:"clientId"`
 	ProjectID     string `json:"projectId"`
 	KubernetesURL string `json:"kubernetesURL"`
+	// PSK says that the server also takes pre-shared keys of devices.
+	PSK bool `json:"psk,omitempty"`
 	// CAPEM is the authority of the server, its issuer and its Kubernetes. Who
 	// has it from here alone compares its fingerprint with the server's.
 	CAPEM string `json:"caPEM,omitempty"`
@@ -113,10 +160,12 @@ const (
 	CodeMethod          Code = "method"           // 405
 	CodeOtherMachine    Code = "other-machine"    // 409: the id belongs to another machine
 	CodeDeviceOffline   Code = "device-offline"   // 409
+	CodeNoSuchJoin      Code = "no-such-join"     // 409: nobody waits with this id and code
 	CodeTooLarge        Code = "too-large"        // 413
 	CodeBusy            Code = "busy"             // 429
 	CodeInternal        Code = "internal"         // 500
 	CodeDeviceRefused   Code = "device-refused"   // 502: the agent said no
+	CodeIssuer          Code = "issuer"           // 502: the issuer did not do its part
 	CodeNotReady        Code = "not-ready"        // 503
 	CodeDeviceNoAnswer  Code = "device-no-answer" // 504
 	CodeUnknownResponse Code = "unknown-response" // never sent: what answered is no fleet-server

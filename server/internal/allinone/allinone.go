@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"path/filepath"
 	"strings"
 
@@ -46,6 +47,7 @@ type server struct {
 	issuer      *issuer.Issuer
 	audit       *audit.Log
 	tokens      *verify.Verifier
+	issuerHTTP  *http.Client // trusts our CA
 	kube        *kubeapi.Server
 	broker      *broker.Broker
 	registry    *registry.Registry

@@ -21,9 +21,11 @@ import (
 	"github.com/nationtech/fleetctl/internal/identity/trust"
 	"github.com/nationtech/fleetctl/internal/identity/verify"
 	"github.com/nationtech/fleetctl/internal/issuer"
+	"github.com/nationtech/fleetctl/internal/join"
 	"github.com/nationtech/fleetctl/internal/pki"
 	"github.com/nationtech/fleetctl/internal/serverapi"
 	"github.com/nationtech/fleetctl/internal/serverapi/registry"
+	"github.com/nationtech/fleetctl/internal/serverapi/waiting"
 	"github.com/nationtech/fleetctl/internal/signing"
 	"github.com/nationtech/fleetctl/operator"
 	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
@@ -222,6 +224,10 @@ func (s *server) startAPI(context.Context) (supervise.Part, error) {
 	if err != nil {
 		return nil, err
 	}
+	authority, err := join.Authority(s.ca.PEM())
+	if err != nil {
+		return nil, err
+	}
 	api := serverapi.Start(serverapi.Config{
 		Listener:    s.apiListener,
 		TLS:         cert.TLSConfig(),
@@ -235,15 +241,25 @@ func (s *server) startAPI(context.Context) (supervise.Part, error) {
 		NATSURLs:    s.natsURLs(),
 		CAPEM:       s.ca.PEM(),
 		SigningKeys: s.signer.Pinned(),
-		PSK:         func(device string) string { return callout.PSK(s.fleetKey, device) },
+		PSK:         s.psk(),
 		SignIn:      s.signIn(),
 		Pages:       s.dashboard.Handler,
 		Stopping:    s.dashboard.Stop,
+		Joins:       waiting.New(authority, time.Now),
+		Accounts:    s.deviceAccounts,
 		Version:     s.Version,
 		Log:         s.Log.With("component", "api"),
 	})
 	s.endpoints.AdminTokenFile = tokenFile
 	return supervise.Held(api.Shutdown), nil
+}
+
+// psk gives devices' pre-shared keys, where there are any.
+func (s *server) psk() func(device string) string {
+	if !s.AllowPSK {
+		return nil
+	}
+	return func(device string) string { return callout.PSK(s.fleetKey, device) }
 }
 
 // keepCerts renews the certificates of all listeners.

@@ -8,8 +8,10 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 
 	"github.com/nationtech/fleetctl/internal/audit"
+	"github.com/nationtech/fleetctl/internal/identity/provision"
 	"github.com/nationtech/fleetctl/internal/identity/role"
 	"github.com/nationtech/fleetctl/internal/identity/verify"
+	"github.com/nationtech/fleetctl/internal/identity/zitadel"
 	"github.com/nationtech/fleetctl/internal/serverapi"
 	"github.com/nationtech/fleetctl/internal/serverapi/api"
 	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
@@ -49,11 +51,11 @@ func (s *server) startAudit(context.Context) (supervise.Part, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	client := s.issuerClient()
-	s.tokens = verify.New(ctx, verify.Config{Issuer: s.issuer.URL, Audiences: []string{s.issuer.ProjectID}, HTTPClient: client})
+	s.issuerHTTP = s.issuerClient()
+	s.tokens = verify.New(ctx, verify.Config{Issuer: s.issuer.URL, Audiences: []string{s.issuer.ProjectID}, HTTPClient: s.issuerHTTP})
 	return supervise.Held(func(context.Context) error {
 		cancel()
-		client.CloseIdleConnections()
+		s.issuerHTTP.CloseIdleConnections()
 		return s.audit.Close()
 	}), nil
 }
@@ -72,5 +74,12 @@ func (s *server) apiAuth(admin serverapi.AdminToken) serverapi.Authenticator {
 
 func (s *server) signIn() api.SignIn {
 	return api.SignIn{SchemaVersion: api.SchemaVersion, Issuer: s.issuer.URL, ClientID: s.issuer.CLIClientID,
-		ProjectID: s.issuer.ProjectID, KubernetesURL: s.endpoints.KubernetesURL, CAPEM: string(s.ca.PEM())}
+		ProjectID: s.issuer.ProjectID, KubernetesURL: s.endpoints.KubernetesURL, CAPEM: string(s.ca.PEM()), PSK: s.AllowPSK}
+}
+
+// deviceAccounts calls the issuer as the person who approves a device.
+func (s *server) deviceAccounts(token, org string) (serverapi.DeviceAccounts, error) {
+	client, err := zitadel.New(zitadel.Config{Issuer: s.issuer.URL, OrgID: org, HTTPClient: s.issuerHTTP,
+		Token: func(context.Context) (zitadel.Token, error) { return zitadel.Token(token), nil }})
+	return provision.Devices{Client: client, Project: s.issuer.ProjectID}, err
 }
