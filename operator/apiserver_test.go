@@ -90,13 +90,17 @@ func (f *fleet) empty() {
 	}
 	var deployments v1alpha1.DeploymentList
 	var devices v1alpha1.DeviceList
-	for _, list := range []client.ObjectList{&deployments, &devices} {
+	var revisions v1alpha1.DeploymentRevisionList // nobody collects garbage behind the fence
+	for _, list := range []client.ObjectList{&deployments, &devices, &revisions} {
 		if err := f.client.List(ctx, list); err != nil {
 			f.Error(err)
 		}
 	}
 	for i := range deployments.Items {
 		drop(&deployments.Items[i])
+	}
+	for i := range revisions.Items {
+		drop(&revisions.Items[i])
 	}
 	for i := range devices.Items {
 		drop(&devices.Items[i])

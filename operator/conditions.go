@@ -26,6 +26,7 @@ func deploymentStatus(v *deploymentView, before []metav1.Condition, now time.Tim
 	if e := s.LastError; e != nil {
 		out.Aggregate.LastError = &v1alpha1.DeviceError{DeviceID: e.Device, Message: e.Message, At: metav1.NewTime(e.At.Truncate(time.Second))}
 	}
+	out.Rollout = v.rollout
 	for _, c := range before {
 		out.Conditions = append(out.Conditions, *c.DeepCopy())
 	}
@@ -56,6 +57,11 @@ func available(v *deploymentView) metav1.Condition {
 		return no(v1alpha1.ReasonInvalidSpec, invalidMessage(v))
 	case s.Matched == 0:
 		return no(v1alpha1.ReasonNoMatch, "no device has labels that targetSelector matches")
+	}
+	if reason, message := rolloutStops(v); reason != "" {
+		return no(reason, message)
+	}
+	switch {
 	case s.Failed > 0:
 		return no(v1alpha1.ReasonDevicesFailed, failedMessage(s))
 	case s.Pending > 0:
@@ -65,6 +71,9 @@ func available(v *deploymentView) metav1.Condition {
 }
 
 func progressing(v *deploymentView) metav1.Condition {
+	if v.rollout != nil {
+		return rolling(v.rollout)
+	}
 	if v.summary.Pending > 0 {
 		return condition(v1alpha1.ConditionProgressing, true, v1alpha1.ReasonDevicesPending, pendingMessage(v.summary))
 	}
@@ -72,10 +81,13 @@ func progressing(v *deploymentView) metav1.Condition {
 }
 
 func degraded(v *deploymentView) metav1.Condition {
-	switch {
-	case v.invalid != nil:
+	if v.invalid != nil {
 		return condition(v1alpha1.ConditionDegraded, true, v1alpha1.ReasonInvalidSpec, invalidMessage(v))
-	case v.summary.Failed > 0:
+	}
+	if reason, message := rolloutStops(v); reason != "" {
+		return condition(v1alpha1.ConditionDegraded, true, reason, message)
+	}
+	if v.summary.Failed > 0 {
 		return condition(v1alpha1.ConditionDegraded, true, v1alpha1.ReasonDevicesFailed, failedMessage(v.summary))
 	}
 	return condition(v1alpha1.ConditionDegraded, false, v1alpha1.ReasonAsDesired, "no device has failed")

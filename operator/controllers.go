@@ -42,6 +42,7 @@ func newCore(mgr manager.Manager, o Options) *core {
 
 		deployments: &inlet[reconcile.Request]{},
 		summaries:   &inlet[types.NamespacedName]{},
+		rollouts:    &inlet[types.NamespacedName]{},
 		desired:     &inlet[string]{},
 		devices:     &inlet[string]{},
 		loaded:      make(chan struct{}),
@@ -72,6 +73,7 @@ func (c *core) addControllers(mgr manager.Manager) error {
 	summaries := summaryReconciler{c, newPace(c.timing.StatusInterval)}
 	for _, add := range []func() error{
 		func() error { return addInternal(mgr, "summary", apiWorkers, c.summaries, summaries) },
+		func() error { return c.addRollouts(mgr) },
 		func() error { return addInternal(mgr, "desired", storeWorkers, c.desired, desiredReconciler{c}) },
 		func() error {
 			return addInternal(mgr, "registration", apiWorkers, c.devices, registrationReconciler{c})

@@ -30,6 +30,7 @@ type core struct {
 
 	deployments *inlet[reconcile.Request]    // finalizers
 	summaries   *inlet[types.NamespacedName] // Deployments whose status may have changed
+	rollouts    *inlet[types.NamespacedName] // Deployments whose history or rollout has to be looked at
 	desired     *inlet[string]               // devices whose keys may have to change
 	devices     *inlet[string]               // devices whose object may have to change
 
@@ -42,6 +43,7 @@ type core struct {
 func (c *core) apply(e effects) {
 	c.desired.add(e.devices...)
 	c.summaries.add(e.deployments...)
+	c.rollouts.add(e.rollouts...)
 }
 
 func (c *core) isLoaded() bool {

@@ -24,6 +24,9 @@ func (r desiredReconciler) Reconcile(ctx context.Context, device string) (reconc
 		return reconcile.Result{}, nil
 	}
 	w := r.model.wantOf(device, r.writer.stored(device))
+	if w.held {
+		return reconcile.Result{}, nil // the rollout that holds it brings it back
+	}
 	released, err := r.writer.sync(ctx, device, w, r.registry.known(device))
 	for _, uid := range released {
 		if key, leaving := r.departures.keyOf(types.UID(uid)); leaving {

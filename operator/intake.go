@@ -70,6 +70,14 @@ func (in *intake) readAPI(ctx context.Context) ([]types.NamespacedName, error) {
 			in.takeDevice(d)
 		}
 	}
+	// Before the Deployments: devices know their scores by them.
+	revisions := &v1alpha1.DeploymentRevisionList{}
+	if err := in.client.List(ctx, revisions); err != nil {
+		return nil, fmt.Errorf("list revisions: %w", err)
+	}
+	for i := range revisions.Items {
+		in.apply(in.model.setRevision(&revisions.Items[i]))
+	}
 	list := &v1alpha1.DeploymentList{}
 	if err := in.client.List(ctx, list); err != nil {
 		return nil, fmt.Errorf("list deployments: %w", err)
@@ -127,7 +135,7 @@ func (in *intake) takeState(u kv.Update[wire.DeviceState]) {
 	if !in.usable(u.Device, u.Deleted, u.Err) {
 		return
 	}
-	in.apply(in.model.report(u.Device, &u.Value))
+	in.apply(in.model.report(u.Device, &u.Value, u.At))
 	in.registry.reported(u.Device, u.Value.Revision, len(u.Value.Deployments) == 0)
 	if in.isLoaded() && in.writer.accepted(u.Device, u.Value.Revision) {
 		in.desired.add(u.Device)

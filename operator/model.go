@@ -13,6 +13,7 @@ import (
 	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
 	"github.com/nationtech/fleetctl/operator/desired"
 	"github.com/nationtech/fleetctl/operator/match"
+	"github.com/nationtech/fleetctl/operator/rollout"
 	"github.com/nationtech/fleetctl/operator/rollup"
 )
 
@@ -25,6 +26,7 @@ type model struct {
 	rollup  *rollup.Tracker
 	claims  map[string][]*claim // by deployment name
 	active  map[string]*claim   // the claim that has the name
+	history history             // the revisions of each Deployment
 	version uint64              // grows with every change
 }
 
@@ -36,8 +38,14 @@ type claim struct {
 	created    time.Time
 	generation int64
 	selector   labels.Selector
-	state      *desired.State // nil when the spec cannot be run
+	state      *desired.State // of the present score; nil when it cannot be run
 	invalid    error          // why not
+	object     *v1alpha1.Deployment
+
+	fingerprint string          // of the present score
+	policy      *rollout.Policy // nil: every device gets a change at once
+	groupBy     string
+	plan        *plan // who gets what, with a policy; nil until that was found out
 }
 
 // effects are the devices whose desired state may have changed and the
@@ -45,20 +53,31 @@ type claim struct {
 type effects struct {
 	devices     []string
 	deployments []types.NamespacedName
-	version     uint64 // of the model after the change
+	rollouts    []types.NamespacedName // Deployments that have to be looked at by rolloutReconciler
+	version     uint64                 // of the model after the change
 }
 
 func newModel() *model {
-	return &model{index: match.NewIndex(), rollup: rollup.NewTracker(), claims: map[string][]*claim{}, active: map[string]*claim{}}
+	return &model{index: match.NewIndex(), rollup: rollup.NewTracker(), claims: map[string][]*claim{}, active: map[string]*claim{}, history: newHistory()}
 }
 
-func newClaim(d *v1alpha1.Deployment) *claim {
+// newClaim reads a Deployment. Its score goes by the generation that devices
+// know it by, if it is not a new one.
+func newClaim(d *v1alpha1.Deployment, history history) *claim {
 	c := &claim{
 		key: types.NamespacedName{Namespace: d.Namespace, Name: d.Name}, uid: d.UID,
-		created: d.CreationTimestamp.Time, generation: d.Generation,
+		created: d.CreationTimestamp.Time, generation: d.Generation, object: d,
 	}
-	if c.selector, c.invalid = d.Spec.TargetSelector.Selector(); c.invalid == nil {
-		c.state, c.invalid = desired.Render(d)
+	if d.Spec.Rollout != nil {
+		policy := rollout.NewPolicy(d.Spec.Rollout)
+		c.policy, c.groupBy = &policy, d.Spec.Rollout.GroupBy
+	}
+	c.selector, c.invalid = d.Spec.TargetSelector.Selector()
+	if c.invalid == nil {
+		c.fingerprint, c.invalid = d.Spec.Score.Fingerprint()
+	}
+	if c.invalid == nil {
+		c.state, c.invalid = desired.RenderScore(d, &d.Spec.Score, history.generation(d, c.fingerprint))
 	}
 	if c.selector == nil {
 		c.selector = labels.Nothing()
@@ -68,10 +87,18 @@ func newClaim(d *v1alpha1.Deployment) *claim {
 
 // setDeployment takes a Deployment that is not being deleted.
 func (m *model) setDeployment(d *v1alpha1.Deployment) effects {
-	c := newClaim(d)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	others := slices.DeleteFunc(m.claims[d.Name], func(o *claim) bool { return o.key == c.key })
+	c := newClaim(d, m.history)
+	others := slices.DeleteFunc(m.claims[d.Name], func(o *claim) bool {
+		switch {
+		case o.key == c.key && o.uid != c.uid:
+			m.history.forget(o.uid)
+		case o.key == c.key && c.policy != nil:
+			c.plan = o.plan
+		}
+		return o.key == c.key
+	})
 	m.claims[d.Name] = append(others, c)
 	return m.settle(d.Name)
 }
@@ -80,7 +107,12 @@ func (m *model) setDeployment(d *v1alpha1.Deployment) effects {
 func (m *model) removeDeployment(key types.NamespacedName) effects {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.claims[key.Name] = slices.DeleteFunc(m.claims[key.Name], func(o *claim) bool { return o.key == key })
+	m.claims[key.Name] = slices.DeleteFunc(m.claims[key.Name], func(o *claim) bool {
+		if o.key == key {
+			m.history.forget(o.uid)
+		}
+		return o.key == key
+	})
 	if len(m.claims[key.Name]) == 0 {
 		delete(m.claims, key.Name)
 	}
@@ -105,16 +137,19 @@ func (m *model) settle(name string) effects {
 		return out
 	}
 	m.active[name] = now
-	m.rollup.SetDeployment(name, string(now.uid), now.generation)
+	m.rollup.SetDeployment(name, string(now.uid), now.wireGeneration())
+	out.rollouts = append(out.rollouts, now.key)
 	change := m.index.SetSelector(name, now.selector)
 	for _, device := range change.Joined {
 		m.rollup.Join(name, device)
 	}
 	for _, device := range change.Left {
 		m.rollup.Leave(name, device)
+		now.plan.leave(device)
 	}
 	out.devices = slices.Concat(change.Joined, change.Left)
-	if old == nil || old.hash() != now.hash() {
+	// With a rollout it is the rollout that moves them.
+	if old == nil || (old.policy == nil) != (now.policy == nil) || now.policy == nil && old.hash() != now.hash() {
 		out.devices = append(out.devices, m.index.Devices(name)...)
 	}
 	return out
@@ -154,22 +189,33 @@ func (m *model) removeDevice(id string) effects {
 func (m *model) moved(id string, change match.Change) effects {
 	for _, name := range change.Left {
 		m.rollup.Leave(name, id)
+		if c := m.active[name]; c != nil {
+			c.plan.leave(id)
+		}
 	}
 	out := effects{devices: []string{id}}
 	for _, name := range slices.Concat(change.Joined, change.Left) {
 		if c := m.active[name]; c != nil {
 			out.deployments = append(out.deployments, c.key)
+			if c.policy != nil {
+				out.rollouts = append(out.rollouts, c.key)
+			}
 		}
 	}
 	return out
 }
 
-// report takes a device's state.
-func (m *model) report(id string, s *wire.DeviceState) effects {
+// report takes a device's state, and when it was received by our clock.
+func (m *model) report(id string, s *wire.DeviceState, received time.Time) effects {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out effects
-	for _, name := range m.rollup.Report(id, s, m.index.Selectors(id)) {
+	names := m.index.Selectors(id)
+	before := m.rolloutEntries(id, names)
+	changed := m.rollup.Report(id, s, names)
+	m.rollup.Received(id, received)
+	m.rolloutsChanged(id, before, &out)
+	for _, name := range changed {
 		if c := m.active[name]; c != nil {
 			out.deployments = append(out.deployments, c.key)
 		}
@@ -184,6 +230,9 @@ type want struct {
 	// device has of them stays as it is, for a mistake in a spec is no
 	// reason to stop what works.
 	frozen map[string]bool
+	// held: what the device should run is not known yet. It keeps all that it
+	// has until that was found out.
+	held bool
 	// version is of the model that this was read from.
 	version uint64
 }
@@ -195,12 +244,15 @@ func (m *model) wantOf(id string, stored []string) want {
 	defer m.mu.Unlock()
 	w := want{states: map[string]*desired.State{}, frozen: map[string]bool{}, version: m.version}
 	for _, name := range m.index.Selectors(id) {
-		if s := m.active[name].state; s != nil {
-			w.states[name] = s
+		switch c := m.active[name]; {
+		case c.policy != nil:
+			c.plan.want(&w, name, id, stored)
+		case c.state != nil:
+			w.states[name] = c.state
 		}
 	}
 	for _, name := range stored {
-		if c := m.active[name]; c != nil && c.state == nil {
+		if c := m.active[name]; c != nil && c.state == nil && c.policy == nil {
 			w.frozen[name] = true
 		}
 	}
@@ -211,6 +263,7 @@ func (m *model) wantOf(id string, stored []string) want {
 type deploymentView struct {
 	generation int64
 	summary    rollup.Summary
+	rollout    *v1alpha1.RolloutStatus // as it is in the API; nil without spec.rollout
 	invalid    error
 	takenBy    string // namespace of the Deployment that has the name; "" when this one has
 }

@@ -22,6 +22,7 @@ type record struct {
 	registered bool // the API has a Device that is not being deleted
 	leaving    bool // the API has one that is being deleted
 	machineID  string
+	created    time.Time // of its object
 
 	info      *wire.DeviceInfo // the last that was accepted
 	intruder  string           // machine id of a report that was refused; "" when none is
@@ -66,6 +67,7 @@ func (r *registry) setDevice(d *v1alpha1.Device) {
 	defer r.mu.Unlock()
 	rec := r.of(d.Name)
 	rec.registered, rec.leaving, rec.machineID = true, false, d.Spec.MachineID
+	rec.created = d.CreationTimestamp.Time
 	rec.published, rec.renewed = publishedVerdict(d), time.Time{}
 	if d.Status.LastHeartbeat != nil {
 		rec.renewed = d.Status.LastHeartbeat.Time
@@ -177,6 +179,22 @@ func (r *registry) judge(rec *record, now time.Time) (v verdict, settled bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return v, rec.published != alive || now.Sub(r.started) >= r.timing.HeartbeatTimeout
+}
+
+// connected says whether a device is there.
+func (r *registry) connected(device string, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rec := r.records[device]
+	return rec != nil && !rec.lastSeen.IsZero() && now.Sub(rec.lastSeen) < r.timing.HeartbeatTimeout
+}
+
+// older says whether a device was enrolled before this operator began to act.
+func (r *registry) older(device string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rec := r.records[device]
+	return rec != nil && !rec.created.IsZero() && rec.created.Before(r.started)
 }
 
 // silent lists the devices that fell silent and whose status says otherwise.

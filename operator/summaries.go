@@ -38,6 +38,9 @@ func (r summaryReconciler) Reconcile(ctx context.Context, key types.NamespacedNa
 	if err := r.client.Get(ctx, key, live); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
+	if live.Spec.Rollout != nil {
+		v.rollout = live.Status.Rollout
+	}
 	status := deploymentStatus(&v, live.Status.Conditions, r.now())
 	if equality.Semantic.DeepEqual(status, live.Status) {
 		return reconcile.Result{}, nil
@@ -45,7 +48,7 @@ func (r summaryReconciler) Reconcile(ctx context.Context, key types.NamespacedNa
 	if wait := r.pace.wait(key, r.now()); wait > 0 {
 		return reconcile.Result{RequeueAfter: wait}, nil
 	}
-	patch, err := deploymentStatusPatch(&status)
+	patch, err := deploymentStatusPatch(&status, live.Spec.Rollout == nil)
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("encode status of deployment %s: %w", key, err)
 	}
@@ -69,9 +72,10 @@ func (r summaryReconciler) announce(live *v1alpha1.Deployment, status *v1alpha1.
 }
 
 // deploymentStatusPatch is a merge patch of the whole status: lastError is null
-// when there is none, so that an old one goes.
-func deploymentStatusPatch(s *v1alpha1.DeploymentStatus) ([]byte, error) {
-	return json.Marshal(map[string]any{"status": map[string]any{
+// when there is none, so that an old one goes. rolloutReconciler writes the
+// rollout; it goes when the spec has none.
+func deploymentStatusPatch(s *v1alpha1.DeploymentStatus, noRollout bool) ([]byte, error) {
+	fields := map[string]any{
 		"observedGeneration": s.ObservedGeneration,
 		"ready":              s.Ready,
 		"aggregate": map[string]any{
@@ -82,7 +86,11 @@ func deploymentStatusPatch(s *v1alpha1.DeploymentStatus) ([]byte, error) {
 			"lastError":          s.Aggregate.LastError,
 		},
 		"conditions": s.Conditions,
-	}})
+	}
+	if noRollout {
+		fields["rollout"] = nil
+	}
+	return json.Marshal(map[string]any{"status": fields})
 }
 
 // pace spaces the writes of each object.

@@ -41,7 +41,9 @@ type storedDevice struct {
 }
 
 type storedKey struct {
-	uid, hash string
+	uid, hash  string
+	generation int64     // by which the device knows the score
+	at         time.Time // when it was written
 }
 
 func newWriter(store DesiredStore, signer Signer, now func() time.Time, log *slog.Logger) *writer {
@@ -73,7 +75,7 @@ func (wr *writer) sync(ctx context.Context, device string, w want, always bool) 
 		if err := wr.store.PutDesired(ctx, device, name, s.Bytes); err != nil {
 			return released, err
 		}
-		wr.setKey(device, name, storedKey{uid: s.UID, hash: s.Hash})
+		wr.setKey(device, name, storedKey{uid: s.UID, hash: s.Hash, generation: s.Generation, at: wr.now()})
 		if old.uid != "" && old.uid != s.UID {
 			released = append(released, old.uid)
 		}
@@ -160,6 +162,18 @@ func (wr *writer) stored(device string) []string {
 	return slices.Collect(maps.Keys(d.keys))
 }
 
+// toldOf is what a device was told of a Deployment, and whether it has a
+// manifest of ours at all.
+func (wr *writer) toldOf(device, name, uid string) (key storedKey, manifest bool) {
+	d := wr.device(device)
+	wr.mu.Lock()
+	defer wr.mu.Unlock()
+	if key = d.keys[name]; key.uid != uid {
+		key = storedKey{}
+	}
+	return key, d.manifest != nil
+}
+
 // held says whether any device has a key of the Deployment.
 func (wr *writer) held(uid string) bool {
 	wr.mu.Lock()
@@ -244,7 +258,8 @@ func (wr *writer) loadKey(ctx context.Context, key string) error {
 	case deployment == "":
 		wr.loadManifest(device, v.Data)
 	default:
-		wr.setKey(device, deployment, storedKey{uid: uidOf(v.Data), hash: wire.Hash(v.Data)})
+		uid, generation := originOf(v.Data)
+		wr.setKey(device, deployment, storedKey{uid: uid, hash: wire.Hash(v.Data), generation: generation, at: v.At})
 	}
 	return nil
 }

@@ -91,14 +91,14 @@ func (wr *writer) lost(device, name string) {
 	d.manifest = nil
 }
 
-// uidOf is the uid of the Deployment that a stored desired state came from; ""
-// when it cannot be told.
-func uidOf(data []byte) string {
+// originOf is the uid of the Deployment that a stored desired state came from,
+// and the generation; nothing when it cannot be told.
+func originOf(data []byte) (uid string, generation int64) {
 	var s wire.DesiredState
 	if json.Unmarshal(data, &s) != nil {
-		return ""
+		return "", 0
 	}
-	return s.UID
+	return s.UID, s.Generation
 }
 
 // unverifiedManifest reads a manifest without believing it: only its revision

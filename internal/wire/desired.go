@@ -63,7 +63,9 @@ type DesiredState struct {
 	Deployment    string `json:"deployment"`
 	Namespace     string `json:"namespace"`  // of the Deployment object; for people
 	UID           string `json:"uid"`        // of the Deployment object
-	Generation    int64  `json:"generation"` // of the Deployment object
+	// Generation is that of the Deployment object when it first had this
+	// score: reports name a revision by it.
+	Generation int64 `json:"generation"`
 	Score         Score  `json:"score"`
 }
 

@@ -16,31 +16,38 @@ import (
 
 // State is a rendered Deployment. It is the same on all its devices.
 type State struct {
-	UID   string // of the Deployment
-	Bytes []byte // a wire.DesiredState
-	Hash  string // wire.Hash of Bytes
+	UID        string // of the Deployment
+	Generation int64  // by which devices know this score
+	Bytes      []byte // a wire.DesiredState
+	Hash       string // wire.Hash of Bytes
 }
 
-// Render gives what the devices of d get. It refuses what the agent would: the
+// Render gives what the devices of d get of its present score.
+func Render(d *v1alpha1.Deployment) (*State, error) {
+	return RenderScore(d, &d.Spec.Score, d.Generation)
+}
+
+// RenderScore gives what the devices of d get of a score that it has, or had,
+// under the generation by which they know it. It refuses what the agent would: the
 // API server's rules keep nearly all of it out, but not what needs a look at
 // two places at once, such as a host port that two services want.
-func Render(d *v1alpha1.Deployment) (*State, error) {
+func RenderScore(d *v1alpha1.Deployment, score *v1alpha1.Score, generation int64) (*State, error) {
 	if err := wire.ValidateDeploymentName(d.Name); err != nil {
 		return nil, err
 	}
-	data, err := json.Marshal(d.Spec.Score.Data)
+	data, err := json.Marshal(score.Data)
 	if err != nil {
 		return nil, fmt.Errorf("encode score data: %w", err)
 	}
-	if d.Spec.Score.Type == wire.ScorePodmanV0 {
+	if score.Type == wire.ScorePodmanV0 {
 		if _, err := wire.DecodePodmanV0(data); err != nil {
 			return nil, err
 		}
 	}
 	out, err := json.Marshal(wire.DesiredState{
 		SchemaVersion: wire.SchemaVersion, Deployment: d.Name, Namespace: d.Namespace,
-		UID: string(d.UID), Generation: d.Generation,
-		Score: wire.Score{Type: d.Spec.Score.Type, Data: data},
+		UID: string(d.UID), Generation: generation,
+		Score: wire.Score{Type: score.Type, Data: data},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode desired state: %w", err)
@@ -48,7 +55,7 @@ func Render(d *v1alpha1.Deployment) (*State, error) {
 	if most := int(wire.BucketDesired.MaxValueBytes()); len(out) > most {
 		return nil, fmt.Errorf("the spec takes %d bytes; the most that a device gets is %d", len(out), most)
 	}
-	return &State{UID: string(d.UID), Bytes: out, Hash: wire.Hash(out)}, nil
+	return &State{UID: string(d.UID), Generation: generation, Bytes: out, Hash: wire.Hash(out)}, nil
 }
 
 // Manifest lists a device's deployments; hashes are by deployment name.

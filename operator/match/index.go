@@ -229,3 +229,6 @@ func terms(l map[string]string) map[term]struct{} {
 	}
 	return out
 }
+
+// Label gives the value of a device's label; "" when it has none.
+func (x *Index) Label(id, key string) string { return x.devices[id][key] }

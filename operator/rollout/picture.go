@@ -127,15 +127,32 @@ func (v *view) why(d *Device, i int) string {
 	return "it is working on it"
 }
 
+// Prefixes of the messages of a rollout that failed; State.Failure follows.
+const (
+	prefixFailed      = "stopped: "
+	prefixRollingBack = "rolling back: "
+	prefixRolledBack  = "rolled back: "
+)
+
+// FailureIn gives State.Failure back from a Picture's message.
+func FailureIn(message string) string {
+	for _, prefix := range []string{prefixFailed, prefixRollingBack, prefixRolledBack} {
+		if rest, ok := strings.CutPrefix(message, prefix); ok {
+			return rest
+		}
+	}
+	return message
+}
+
 func (v *view) message(s *State, in *Input, p *Picture) string {
 	t := &p.Total
 	switch s.Phase {
 	case Failed:
-		return "stopped: " + s.Failure
+		return prefixFailed + s.Failure
 	case RollingBack:
-		return join("rolling back: "+s.Failure, pausedText(in))
+		return prefixRollingBack + s.Failure
 	case RolledBack:
-		return "rolled back: " + s.Failure
+		return prefixRolledBack + s.Failure
 	case Complete:
 		if n := v.unreached(); n > 0 {
 			text := fmt.Sprintf("complete; %s will catch up", countOf(n))

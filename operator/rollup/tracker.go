@@ -62,6 +62,7 @@ type report struct {
 	deployments map[string]entry
 	err         string // what keeps the device from working on its manifest
 	at          time.Time
+	ahead       time.Duration // the device's clock, of ours
 }
 
 type entry struct {

@@ -1,0 +1,44 @@
+package operator
+
+import (
+	"sync"
+	"time"
+
+	"github.com/nationtech/fleetctl/operator/rollout"
+)
+
+// linkage remembers since when devices have been connected, or not.
+type linkage struct {
+	mu sync.Mutex
+	of map[string]seenLink
+}
+
+type seenLink struct {
+	up    bool
+	since time.Time
+}
+
+func newLinkage() *linkage { return &linkage{of: map[string]seenLink{}} }
+
+func (l *linkage) since(device string, up bool, now time.Time) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	old, known := l.of[device]
+	if !known || old.up != up {
+		old = seenLink{up: up, since: now}
+		l.of[device] = old
+	}
+	return old.since
+}
+
+// connect fills in which devices are there.
+func (r *rolloutReconciler) connect(devices []rollout.Device, now time.Time) {
+	for i := range devices {
+		d := &devices[i]
+		d.Connected = r.here(d.ID, now)
+		d.Since = r.linkage.since(d.ID, d.Connected, now)
+	}
+}
+
+// here says whether a device is connected, as far as is known.
+func (c *core) here(device string, now time.Time) bool { return c.registry.connected(device, now) }
