@@ -61,12 +61,12 @@ func (m *Manifest) Validate(device string) error {
 type DesiredState struct {
 	SchemaVersion int    `json:"schemaVersion"`
 	Deployment    string `json:"deployment"`
-	Namespace     string `json:"namespace"`  // of the Deployment object; for people
-	UID           string `json:"uid"`        // of the Deployment object
+	Namespace     string `json:"namespace"` // of the Deployment object; for people
+	UID           string `json:"uid"`       // of the Deployment object
 	// Generation is that of the Deployment object when it first had this
 	// score: reports name a revision by it.
 	Generation int64 `json:"generation"`
-	Score         Score  `json:"score"`
+	Score      Score `json:"score"`
 }
 
 // Score says what to run. Data is decoded according to Type by the agent,
