@@ -7,6 +7,7 @@ package dashboard
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,13 +23,17 @@ import (
 	"github.com/nationtech/fleetctl/internal/serverapi/apiclient"
 )
 
-// Config of a dashboard; everything is required.
+// Config of a dashboard; everything but KubeShared is required.
 type Config struct {
-	Kube      *rest.Config // may watch Devices and Deployments
-	Sessions  *session.Manager
-	ServerURL string // of the HTTPS API, as people type it
-	Version   string
-	Log       *slog.Logger
+	Kube *rest.Config // may watch Devices and Deployments
+	// KubeShared says that Kubernetes does not know people's tokens: what they do
+	// there is then done with Kube, after their role was checked here.
+	KubeShared bool
+	Sessions   *session.Manager
+	Audit      AuditLog
+	ServerURL  string // of the HTTPS API, as people type it
+	Version    string
+	Log        *slog.Logger
 }
 
 // Dashboard serves the pages. It is of use once Run runs.
@@ -36,6 +41,8 @@ type Dashboard struct {
 	cfg    Config
 	assets *assets.Set
 	store  *fleet.Store
+	kube   *kube
+	marks  []byte // key of what stands for hidden values
 	hub    *hub
 	api    *apiclient.Client
 	synced chan struct{}
@@ -53,6 +60,9 @@ func New(cfg Config) (*Dashboard, error) {
 	if err != nil {
 		return nil, err
 	}
+	if d.kube, err = newKube(cfg.Kube, cfg.KubeShared); err != nil {
+		return nil, fmt.Errorf("dashboard: %w", err)
+	}
 	return d, nil
 }
 
@@ -64,7 +74,7 @@ func newDashboard(cfg Config, store *fleet.Store) (*Dashboard, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dashboard: %w", err)
 	}
-	d := &Dashboard{cfg: cfg, assets: set, store: store, hub: newHub(store, cfg.Log), synced: make(chan struct{})}
+	d := &Dashboard{cfg: cfg, assets: set, store: store, hub: newHub(store, cfg.Log), synced: make(chan struct{}), marks: []byte(rand.Text())}
 	d.stopping, d.stop = context.WithCancel(context.Background())
 	return d, nil
 }
@@ -92,12 +102,19 @@ func (d *Dashboard) Handler(api http.Handler) http.Handler {
 		return nil
 	}))
 	for path, open := range map[string]opener{
-		"/{$}":     d.overview,
-		"/devices": d.devices,
+		"/{$}":                            d.overview,
+		"/devices":                        d.devices,
+		"/devices/{id}":                   d.device,
+		"/deployments":                    d.deployments,
+		"/deployments/{namespace}/{name}": d.deployment,
 	} {
 		mux.Handle("GET "+path, d.page(role.Viewer, open))
 		mux.Handle("GET /live"+path, d.stream(role.Viewer, open))
 	}
+	mux.Handle("GET /audit", d.page(role.Admin, d.auditLog))
+	mux.Handle("GET /live/devices/{id}/logs", d.needs(role.Operator, d.followLogs))
+	mux.Handle("GET /devices/{id}/logs.txt", d.needs(role.Operator, d.logsText))
+	d.actions(mux)
 	d.exports(mux)
 	mux.Handle("GET /map.json", d.needs(role.Viewer, d.mapNames))
 	mux.Handle("/", d.guarded(func(http.ResponseWriter, *http.Request, *session.Session) error { return errNoPage }))

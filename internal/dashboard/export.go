@@ -32,18 +32,23 @@ type table struct {
 func (d *Dashboard) exports(mux *http.ServeMux) {
 	for path, of := range map[string]struct {
 		wants string
-		table func(*http.Request, *fleet.Snapshot) (table, error)
+		table func(*http.Request, *session.Session, *fleet.Snapshot) (table, error)
 	}{
-		"/devices":  {role.Viewer, devicesTable},
-		"/problems": {role.Viewer, problemsTable},
+		"/devices":                  {role.Viewer, devicesTable},
+		"/problems":                 {role.Viewer, problemsTable},
+		"/deployments":              {role.Viewer, deploymentsTable},
+		"/audit":                    {role.Admin, d.auditTable},
+		"/devices/{id}/deployments": {role.Viewer, d.worksTable},
+		"/devices/{id}/history":     {role.Viewer, d.historyTable},
+		"/deployments/{namespace}/{name}/revisions": {role.Viewer, d.revisionsTable},
 	} {
 		serve := func(write func(http.ResponseWriter, *http.Request, table) error) handler {
-			return func(w http.ResponseWriter, r *http.Request, _ *session.Session) error {
+			return func(w http.ResponseWriter, r *http.Request, who *session.Session) error {
 				snap, err := d.snapshot()
 				if err != nil {
 					return err
 				}
-				t, err := of.table(r, snap)
+				t, err := of.table(r, who, snap)
 				if err != nil {
 					return err
 				}
@@ -110,7 +115,7 @@ type deviceRow struct {
 	CreatedAt     time.Time          `json:"createdAt"`
 }
 
-func devicesTable(r *http.Request, snap *fleet.Snapshot) (table, error) {
+func devicesTable(r *http.Request, _ *session.Session, snap *fleet.Snapshot) (table, error) {
 	q, err := deviceQuery(r.URL.Query())
 	if err != nil {
 		return table{}, err
@@ -151,7 +156,7 @@ type problemRow struct {
 	Selector   string     `json:"selector,omitempty"`
 }
 
-func problemsTable(_ *http.Request, snap *fleet.Snapshot) (table, error) {
+func problemsTable(_ *http.Request, _ *session.Session, snap *fleet.Snapshot) (table, error) {
 	rows := []problemRow{}
 	for _, p := range snap.Problems() {
 		row := problemRow{Kind: p.Kind, Title: p.Title, Why: p.Why, Devices: p.Devices, Device: p.Device, Selector: p.Selector}

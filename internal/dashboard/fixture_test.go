@@ -81,7 +81,7 @@ func start(t testing.TB, address string, api http.Handler) *fixture {
 		Scopes:     []string{"openid", "profile", "offline_access", "urn:zitadel:iam:org:projects:roles"},
 		HTTPClient: client, Access: verifier(f.issuer.ProjectID), ID: verifier(f.issuer.DashboardClientID), Log: log, Now: f.clock.now,
 	}))(t)
-	f.Dashboard = must(newDashboard(Config{Sessions: sessions, ServerURL: f.url, Version: "test", Log: log}, fleet.NewStore()))(t)
+	f.Dashboard = must(newDashboard(Config{Audit: noAudit{}, Sessions: sessions, ServerURL: f.url, Version: "test", Log: log}, fleet.NewStore()))(t)
 	close(f.synced)
 	server := &http.Server{Handler: f.Handler(api), TLSConfig: cert.TLSConfig(), ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	go func() { _ = server.ServeTLS(listener, "", "") }()

@@ -2,8 +2,9 @@ package dashboard
 
 import (
 	"flag"
-	"net/http"
 	"testing"
+
+	"github.com/nationtech/fleetctl/internal/dashboard/fleet"
 )
 
 var (
@@ -21,7 +22,8 @@ func TestPreview(t *testing.T) {
 	if *previewAt == "" {
 		t.Skip("only with -preview")
 	}
-	f := start(t, *previewAt, http.NotFoundHandler())
+	var f *fixture
+	f = start(t, *previewAt, playedAPI(func() *fleet.Snapshot { return f.store.Snapshot() }))
 	play(f.store, *previewDevices, *previewDeployments)
 	t.Logf("at %s, password %q", f.url, password)
 	select {}

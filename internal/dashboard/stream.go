@@ -54,9 +54,15 @@ func (d *Dashboard) openStream(w http.ResponseWriter, r *http.Request, who *sess
 }
 
 // send writes one event; browsers join the lines of its data again.
-func (e *events) send(name string, data []byte) error {
+func (e *events) send(name string, data []byte) error { return e.sendWithID(name, "", data) }
+
+// sendWithID has the browser say the id when it comes back.
+func (e *events) sendWithID(name, id string, data []byte) error {
 	var buf bytes.Buffer
 	buf.Grow(len(data) + 64)
+	if id != "" {
+		buf.WriteString("id: " + id + "\n")
+	}
 	buf.WriteString("event: " + name + "\n")
 	for line := range bytes.Lines(data) {
 		buf.WriteString("data: ")

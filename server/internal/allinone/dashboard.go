@@ -63,7 +63,7 @@ func (s *server) startDashboard(ctx context.Context) (supervise.Part, error) {
 	})
 	if err == nil {
 		s.dashboard, err = dashboard.New(dashboard.Config{
-			Kube: s.kube.RESTConfig(), Sessions: sessions, ServerURL: s.endpoints.APIURL, Version: s.Version, Log: log,
+			Kube: s.kube.RESTConfig(), Audit: s.audit, Sessions: sessions, ServerURL: s.endpoints.APIURL, Version: s.Version, Log: log,
 		})
 	}
 	if err != nil {

@@ -43,8 +43,9 @@ var Idiomorph=function(){"use strict";const e=()=>{};const n={morphStyle:"outerH
 		live.textContent = text;
 	};
 	let failures = 0;
-	root.addEventListener("htmx:sseOpen", () => { failures = 0; say("on", "Live"); });
-	root.addEventListener("htmx:sseError", async () => {
+	root.addEventListener("htmx:sseOpen", (e) => { if (e.target.id === "main") { failures = 0; say("on", "Live"); } });
+	root.addEventListener("htmx:sseError", async (e) => {
+		if (e.target.id !== "main") return;
 		failures++;
 		say("off", "Reconnecting…");
 		if (failures < 2) return;
@@ -59,6 +60,24 @@ var Idiomorph=function(){"use strict";const e=()=>{};const n={morphStyle:"outerH
 		link.href = "/auth/signin?to=" + encodeURIComponent(location.pathname + location.search);
 		link.textContent = "Signed out. Sign in again";
 		live.replaceChildren(link);
+	});
+
+	// Output begins anew with each connection that does not go on where one
+	// left, stays at its end, and stays of a size that browsers bear.
+	const maxLines = 2000;
+	root.addEventListener("htmx:sseBeforeMessage", (e) => {
+		if (e.target.id === "log") e.target.atEnd = e.target.scrollHeight - e.target.scrollTop - e.target.clientHeight < 40;
+	});
+	root.addEventListener("htmx:sseMessage", (e) => {
+		const log = root.getElementById("log");
+		if (!log || e.target !== log) return;
+		while (log.childElementCount > maxLines) log.firstElementChild.remove();
+		if (log.atEnd !== false) log.scrollTop = log.scrollHeight;
+	});
+	root.addEventListener("htmx:sseOpen", (e) => {
+		const log = root.getElementById("log");
+		if (log && e.target.contains(log) && e.target.id !== "main" && log.dataset.used) log.replaceChildren();
+		if (log && e.target.contains(log) && e.target.id !== "main") log.dataset.used = "1";
 	});
 
 	// Selects that choose what a page shows need no button.
