@@ -55,6 +55,7 @@ func (d *Dashboard) device(r *http.Request, who *session.Session, snap *fleet.Sn
 				if err != nil {
 					return nil // it is gone: the page stays as it was
 				}
+				now.User.CanOperate = who.Allows(role.Operator)
 				return []part{{"device-top", view.DeviceTop(now)}, {"works", view.DeviceWorks(now)}, {"conditions", view.DeviceConditions(now)}}
 			},
 		},
@@ -67,7 +68,7 @@ func (d *Dashboard) deviceData(ctx context.Context, snap *fleet.Snapshot, name s
 		return view.DeviceData{}, &problem{status: http.StatusNotFound, title: "No such device", text: fmt.Sprintf("There is no device %.64q.", name),
 			hint: "It may have been removed since you followed the link.", link: "/devices", linkText: "All devices"}
 	}
-	data := view.DeviceData{Device: found}
+	data := view.DeviceData{Device: found, User: &view.User{}}
 	ctx, cancel := context.WithTimeout(ctx, apiPatience)
 	defer cancel()
 	known, err := d.api.Device(ctx, name)

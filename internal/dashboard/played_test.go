@@ -22,6 +22,9 @@ var (
 func playedDevice(i int, random *rand.Rand) *v1alpha1.Device {
 	now := time.Now()
 	kind := random.IntN(len(models))
+	if i == 7 {
+		kind = 0 // the one that deployments fail on
+	}
 	site := sites[random.IntN(len(sites))]
 	d := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{
 		Name:              fmt.Sprintf("%s-%05d", []string{"pi", "pi", "nuc", "mini"}[kind], i),
@@ -74,24 +77,31 @@ func playedDeployment(i, devices int, random *rand.Rand) *v1alpha1.Deployment {
 		d.Namespace = []string{"default", "retail", "factory"}[random.IntN(3)]
 	}
 	d.Spec.TargetSelector.MatchLabels = map[string]v1alpha1.LabelValue{"site": v1alpha1.LabelValue(site)}
+	share := len(sites)
+	if i >= len(apps) { // few are for whole sites
+		d.Spec.TargetSelector.MatchLabels["floor"] = v1alpha1.LabelValue(fmt.Sprint(random.IntN(4)))
+		d.Spec.TargetSelector.MatchLabels["tier"] = v1alpha1.LabelValue([]string{"prod", "staging", "lab"}[random.IntN(3)])
+		share *= 4 * 3
+	}
 	version := fmt.Sprintf("%d.%d.%d", 1+random.IntN(3), random.IntN(12), random.IntN(6))
 	d.Spec.Score.Type = "PodmanV0"
 	d.Spec.Score.Data.Services = []v1alpha1.Service{{Name: app, Image: "registry.example.com/edge/" + app + ":" + version, Ports: []v1alpha1.Port{"8080:80"}, RestartPolicy: "unless-stopped",
 		Env: []v1alpha1.EnvVar{{Name: "SITE", Value: site}}}}
-	matched := int32(devices/len(sites) + random.IntN(9))
+	matched := int32(devices/share + random.IntN(9))
+	matched = max(matched, 1)
 	a := v1alpha1.Aggregate{MatchedDeviceCount: matched, Succeeded: matched}
 	c := metav1.Condition{Type: v1alpha1.ConditionAvailable, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAllRunning, Message: fmt.Sprintf("all of %d devices run it", matched),
 		LastTransitionTime: metav1.NewTime(now.Add(-time.Duration(random.IntN(3000)) * time.Minute))}
 	switch n := random.IntN(100); {
 	case i == 1 || n == 0:
-		a.Failed = 1 + int32(random.IntN(int(matched/3)+1))
+		a.Failed = min(matched, 1+int32(random.IntN(int(matched/3)+1)))
 		a.Succeeded -= a.Failed
 		a.LastError = &v1alpha1.DeviceError{DeviceID: "pi-00007", At: metav1.NewTime(now.Add(-4 * time.Minute)),
 			Message: "pull registry.example.com/edge/" + app + ":" + version + ": manifest unknown"}
 		c.Status, c.Reason = metav1.ConditionFalse, v1alpha1.ReasonDevicesFailed
 		c.Message = fmt.Sprintf("%d of %d failed", a.Failed, matched)
 	case i == 2 || n < 3:
-		a.Pending = matched / 2
+		a.Pending = min(matched, matched/2+1)
 		a.Succeeded -= a.Pending
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonDevicesPending, fmt.Sprintf("waiting for %d devices", a.Pending)
 	case n == 5:
@@ -105,10 +115,18 @@ func playedDeployment(i, devices int, random *rand.Rand) *v1alpha1.Deployment {
 // play fills a store with a fleet; the same numbers give the same fleet.
 func play(s *fleet.Store, devices, deployments int) {
 	random := rand.New(rand.NewPCG(7, 7))
+	var all []*v1alpha1.Device
 	for i := range devices {
-		s.PutDevice(playedDevice(i, random))
+		all = append(all, playedDevice(i, random))
 	}
 	for i := range deployments {
-		s.PutDeployment(playedDeployment(i, devices, random))
+		d := playedDeployment(i, devices, random)
+		if i == 1 && devices > 7 {
+			all[7].Labels["site"] = string(d.Spec.TargetSelector.MatchLabels["site"])
+		}
+		s.PutDeployment(d)
+	}
+	for _, d := range all {
+		s.PutDevice(d)
 	}
 }

@@ -28,20 +28,20 @@ type Group struct {
 type Run struct{ Column, Row, Cells int }
 
 // gridWidth is how wide a map is where there is room, in pixels.
-const gridWidth = 1100
+const gridWidth = 1350
 
 // cellFor gives cells that one can point at in a small fleet, and that fit on
 // a screen in a large one.
 func cellFor(devices int) int {
 	switch {
 	case devices <= 120:
-		return 22
+		return 24
 	case devices <= 800:
-		return 14
+		return 16
 	case devices <= 3000:
-		return 10
+		return 11
 	case devices <= 20_000:
-		return 7
+		return 8
 	}
 	return 5
 }

@@ -25,7 +25,7 @@ type Problem struct {
 const (
 	groupAtLeast   = 3   // devices, for a label to be taken for the cause
 	groupShare     = 0.8 // of the devices with the label that have to be offline
-	singleProblems = 12  // devices that are named one by one
+	singleProblems = 5   // devices that are named one by one
 )
 
 // Problems lists what is wrong, the worst first.
@@ -85,13 +85,16 @@ func (s *Snapshot) offlineProblems(offline []*Device) []Problem {
 			}
 			in := func(d *Device) bool { return d.Labels[pair.key] == pair.value }
 			p := Problem{Kind: "offline", Devices: n, Selector: pair.key + "=" + pair.value}
-			p.Title = fmt.Sprintf("%s with %s=%s: %d of %d silent", devices(n), pair.key, pair.value, n, all[pair])
+			p.Title = fmt.Sprintf("%d of %s with %s are silent", n, devices(all[pair]), p.Selector)
+			if n == all[pair] {
+				p.Title = fmt.Sprintf("All %s with %s are silent", devices(n), p.Selector)
+			}
 			for _, d := range offline {
 				if in(d) && d.Since.After(p.Since) {
 					p.Since = d.Since
 				}
 			}
-			p.Why = "they share this label, and the last of them fell silent then: look for a cause that they share, such as power, network or an update"
+			p.Why = "look for a cause that they share, such as power, network or an update; the last of them fell silent then"
 			out = append(out, p)
 			offline = slices.DeleteFunc(offline, in)
 		}

@@ -16,6 +16,7 @@ import (
 
 // DeviceData is what the page of a device shows.
 type DeviceData struct {
+	User   *User // never nil; without a form token in events
 	Device *fleet.Device
 	Works  []Work
 	// Known is what the server knows beside the object; nil when it could not
@@ -23,6 +24,12 @@ type DeviceData struct {
 	Known   *api.Device
 	History []Event
 	Logs    *LogTarget // whose output is shown; nil for none
+}
+
+// as is the same for who looks at the page.
+func (d DeviceData) as(u *User) DeviceData {
+	d.User = u
+	return d
 }
 
 // Work is one deployment on the device, as it should be and as it is.

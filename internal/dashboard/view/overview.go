@@ -7,8 +7,11 @@ import (
 	"github.com/nationtech/fleetctl/internal/dashboard/fleet"
 )
 
-// maxProblems is how many problems the start page names.
-const maxProblems = 30
+// How many problems the start page shows at once, and names at all.
+const (
+	firstProblems = 6
+	maxProblems   = 40
+)
 
 // OverviewData is what the start page shows.
 type OverviewData struct {

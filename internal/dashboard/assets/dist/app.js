@@ -34,6 +34,9 @@ var Idiomorph=function(){"use strict";const e=()=>{};const n={morphStyle:"outerH
 	setInterval(() => tellTimes(root), 1000);
 	tellTimes(root);
 
+	// What a person opened stays open.
+	Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.tagName === "DETAILS");
+
 	// Whether the page is live.
 	const live = root.getElementById("live");
 	const say = (state, text) => {

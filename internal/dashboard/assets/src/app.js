@@ -25,6 +25,9 @@
 	setInterval(() => tellTimes(root), 1000);
 	tellTimes(root);
 
+	// What a person opened stays open.
+	Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.tagName === "DETAILS");
+
 	// Whether the page is live.
 	const live = root.getElementById("live");
 	const say = (state, text) => {
