@@ -57,7 +57,7 @@ func start(t testing.TB, address string, api http.Handler) *fixture {
 	f.issuer = must(issuer.Start(t.Context(), issuer.Config{Dir: filepath.Join(dir, "issuer"), URL: "https://" + issuerListener.Addr().String(),
 		Listener: issuerListener, TLS: cert.TLSConfig(), Log: log}))(t)
 	f.db = must(store.Open(t.Context(), filepath.Join(dir, "issuer"), time.Now))(t)
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: f.tls}}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: f.tls.Clone()}}
 	t.Cleanup(func() {
 		client.CloseIdleConnections()
 		if err := f.issuer.Shutdown(context.Background()); err != nil {
@@ -95,7 +95,7 @@ func start(t testing.TB, address string, api http.Handler) *fixture {
 // browser is a client with cookies that follows no redirect.
 func (f *fixture) browser() *http.Client {
 	jar := must(cookiejar.New(nil))(f.t)
-	client := &http.Client{Jar: jar, Transport: &http.Transport{TLSClientConfig: f.tls, ForceAttemptHTTP2: true},
+	client := &http.Client{Jar: jar, Transport: &http.Transport{TLSClientConfig: f.tls.Clone(), ForceAttemptHTTP2: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	f.t.Cleanup(client.CloseIdleConnections)
 	return client
@@ -187,4 +187,17 @@ func must[T any](v T, err error) func(testing.TB) T {
 		}
 		return v
 	}
+}
+
+// sessionCookie is the browser's session; the issuer's cookies are of the same
+// host.
+func (f *fixture) sessionCookie(b *http.Client) *http.Cookie {
+	f.t.Helper()
+	for _, c := range b.Jar.Cookies(must(url.Parse(f.url))(f.t)) {
+		if c.Name == "__Host-fleet-session" {
+			return c
+		}
+	}
+	f.t.Fatal("no session")
+	return nil
 }
