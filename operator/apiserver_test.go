@@ -41,6 +41,20 @@ type fleet struct {
 	store  *memstore.Store
 	signer *signing.Signer
 	timing operator.Timing
+	// shutOut is what was taken from devices, in order.
+	shutOut []string
+}
+
+// RemoveDevice implements operator.Identities.
+func (f *fleet) RemoveDevice(_ context.Context, device string) error {
+	f.shutOut = append(f.shutOut, "key of "+device)
+	return nil
+}
+
+// Disconnect implements operator.Links.
+func (f *fleet) Disconnect(_ context.Context, device string) error {
+	f.shutOut = append(f.shutOut, "link of "+device)
+	return nil
 }
 
 func newFleet(t *testing.T) *fleet {
@@ -69,6 +83,7 @@ func quickTiming() operator.Timing {
 	timing := operator.DefaultTiming()
 	timing.StatusInterval = 20 * time.Millisecond
 	timing.PresenceTick = 50 * time.Millisecond
+	timing.AuditInterval = 200 * time.Millisecond
 	timing.OffboardPoll = 20 * time.Millisecond
 	timing.OffboardGrace = 300 * time.Millisecond
 	timing.LeaseDuration = 2 * time.Second
@@ -115,7 +130,7 @@ func (f *fleet) run(election *operator.LeaderElection) (op *operator.Operator, s
 		logs = f.Output()
 	}
 	op, err := operator.New(operatortest.Config(f), operator.Options{
-		Store: f.store, Signer: f.signer, Timing: f.timing, LeaderElection: election,
+		Store: f.store, Signer: f.signer, Links: f, Identities: f, Timing: f.timing, LeaderElection: election,
 		Log: slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})
 	if err != nil {
@@ -167,9 +182,16 @@ func (f *fleet) eventually(what string, check func() string) {
 	f.Fatalf("%s: still %s", what, last)
 }
 
-// device reports itself as an agent does.
+// device is enrolled, and reports itself as an agent does.
 func (f *fleet) device(id string, labels map[string]string) {
 	f.Helper()
+	now := metav1.Now()
+	err := f.client.Create(f.Context(), &v1alpha1.Device{
+		ObjectMeta: metav1.ObjectMeta{Name: id}, Spec: v1alpha1.DeviceSpec{MachineID: "machine-" + id, Enrolled: &now},
+	}, client.FieldOwner(v1alpha1.ManagerServer))
+	if client.IgnoreAlreadyExists(err) != nil {
+		f.Fatal(err)
+	}
 	f.reportInfo(id, "machine-"+id, labels)
 	if err := f.store.Put(wire.BucketHeartbeat, wire.HeartbeatKey(id), wire.Heartbeat{SchemaVersion: 1, Device: id, At: time.Now()}); err != nil {
 		f.Fatal(err)

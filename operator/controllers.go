@@ -32,7 +32,7 @@ const (
 
 func newCore(mgr manager.Manager, o Options) *core {
 	return &core{
-		client: mgr.GetClient(), store: o.Store, recorder: mgr.GetEventRecorder(v1alpha1.ManagerOperator),
+		client: mgr.GetClient(), store: o.Store, links: o.Links, identities: o.Identities, recorder: mgr.GetEventRecorder(v1alpha1.ManagerOperator),
 		log: o.Log, now: time.Now, timing: o.Timing,
 		model:      newModel(),
 		writer:     newWriter(o.Store, o.Signer, time.Now, o.Log),

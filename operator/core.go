@@ -15,12 +15,14 @@ import (
 // core is what the controllers share: the picture of the fleet, what is stored
 // of it, and the queues through which one controller gives work to another.
 type core struct {
-	client   client.Client // reads come from the cache
-	store    Store
-	recorder events.EventRecorder
-	log      *slog.Logger
-	now      func() time.Time
-	timing   Timing
+	client     client.Client // reads come from the cache
+	store      Store
+	links      Links      // may be nil
+	identities Identities // may be nil
+	recorder   events.EventRecorder
+	log        *slog.Logger
+	now        func() time.Time
+	timing     Timing
 
 	model      *model
 	writer     *writer

@@ -18,11 +18,6 @@ func (r desiredReconciler) Reconcile(ctx context.Context, device string) (reconc
 	case <-ctx.Done():
 		return reconcile.Result{}, nil
 	}
-	if r.registry.unregistered(device) {
-		// It has reported and has no object yet. Without labels nothing
-		// matches; what it runs stays until its object is there.
-		return reconcile.Result{}, nil
-	}
 	w := r.model.wantOf(device, r.writer.stored(device))
 	if w.held {
 		return reconcile.Result{}, nil // the rollout that holds it brings it back

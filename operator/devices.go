@@ -55,8 +55,9 @@ func selectable(d *v1alpha1.Device) map[string]string {
 	return out
 }
 
-// offboard tells a device to run nothing, gives it some time to say so, and
-// then removes every key of it.
+// offboard tells a device to run nothing, gives it a moment to hear that, and
+// then shuts it out and removes every key of it. What it was told it still does
+// when it is cut off.
 func (r deviceReconciler) offboard(ctx context.Context, d *v1alpha1.Device) (reconcile.Result, error) {
 	if r.registry.leave(d.Name) {
 		r.apply(r.model.removeDevice(d.Name))
@@ -65,10 +66,14 @@ func (r deviceReconciler) offboard(ctx context.Context, d *v1alpha1.Device) (rec
 		return reconcile.Result{RequeueAfter: r.timing.OffboardPoll}, nil
 	}
 	waited := r.now().Sub(d.DeletionTimestamp.Time)
-	told := len(r.writer.stored(d.Name)) == 0 && r.registry.emptied(d.Name, r.writer.revision(d.Name))
+	told := len(r.writer.stored(d.Name)) == 0 && r.registry.told(d.Name, r.writer.revision(d.Name))
 	if !told && waited < r.timing.OffboardGrace {
 		return reconcile.Result{RequeueAfter: r.timing.OffboardPoll}, nil
 	}
+	if err := r.shutOut(ctx, d.Name); err != nil {
+		return reconcile.Result{}, err
+	}
+	// Only now, for a device that is connected writes them again.
 	if err := r.store.ForgetDevice(ctx, d.Name); err != nil {
 		return reconcile.Result{}, fmt.Errorf("remove the keys of device %s: %w", d.Name, err)
 	}
@@ -83,4 +88,20 @@ func (r deviceReconciler) offboard(ctx context.Context, d *v1alpha1.Device) (rec
 	}
 	r.log.Info("device off-boarded", "device", d.Name)
 	return reconcile.Result{}, nil
+}
+
+// shutOut takes from a device what it logs in with, and ends its connection.
+// The callout lets in no device whose object is being deleted.
+func (r deviceReconciler) shutOut(ctx context.Context, device string) error {
+	if r.identities != nil {
+		if err := r.identities.RemoveDevice(ctx, device); err != nil {
+			return fmt.Errorf("remove the keys of device %s at the issuer: %w", device, err)
+		}
+	}
+	if r.links != nil {
+		if err := r.links.Disconnect(ctx, device); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -3,6 +3,7 @@ package operator
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +22,8 @@ import (
 type intake struct {
 	*core
 	again chan struct{} // a watch had to begin anew: the store may have been wiped
+	// suspects had keys and no object at the last audit.
+	suspects map[string]bool
 }
 
 // NeedLeaderElection implements manager.LeaderElectionRunnable.
@@ -136,7 +139,7 @@ func (in *intake) takeState(u kv.Update[wire.DeviceState]) {
 		return
 	}
 	in.apply(in.model.report(u.Device, &u.Value, u.At))
-	in.registry.reported(u.Device, u.Value.Revision, len(u.Value.Deployments) == 0)
+	in.registry.reported(u.Device, u.Value.Revision)
 	if in.isLoaded() && in.writer.accepted(u.Device, u.Value.Revision) {
 		in.desired.add(u.Device)
 	}
@@ -219,4 +222,30 @@ func (in *intake) audit(ctx context.Context) {
 		in.log.Info("the store differs from what it should have", "devices", len(differ))
 	}
 	in.desired.add(differ...)
+	in.sweep(ctx)
+}
+
+// sweep removes the keys of devices that have no object: one that was removed
+// past its finalizer leaves them behind, and so does a report that was under way
+// when its device was off-boarded. The second look in a row is the one that
+// counts, so that a device which was just enrolled is left alone.
+func (in *intake) sweep(ctx context.Context) {
+	suspects := map[string]bool{}
+	for _, device := range slices.Concat(in.writer.known(), in.registry.all()) {
+		if in.registry.known(device) || suspects[device] {
+			continue
+		}
+		suspects[device] = true
+		if !in.suspects[device] {
+			continue
+		}
+		if err := in.store.ForgetDevice(ctx, device); err != nil {
+			in.log.Warn("keys of a device that is no more cannot be removed yet", "device", device, "err", err)
+			continue
+		}
+		in.writer.forget(device)
+		in.registry.removeDevice(device)
+		in.log.Info("keys of a device that is no more removed", "device", device)
+	}
+	in.suspects = suspects
 }

@@ -34,6 +34,10 @@ type Options struct {
 	Signer Signer
 	Log    *slog.Logger
 
+	// Links are the devices' connections; nil where nobody can tell.
+	Links Links
+	// Identities is the issuer that devices have keys at; nil when they have none.
+	Identities Identities
 	// LeaderElection lets several operators share the work of one: only the
 	// leader writes. Nil when there is only ever one.
 	LeaderElection *LeaderElection
@@ -50,6 +54,20 @@ type Signer interface {
 	Seal(kind wire.Kind, v any) ([]byte, error)
 	// Pinned are the keys that devices trust.
 	Pinned() wire.PinnedKeys
+}
+
+// Links ends the connections of devices.
+type Links interface {
+	// Disconnect ends every connection of a device; that there is none is
+	// no error.
+	Disconnect(ctx context.Context, device string) error
+}
+
+// Identities is what devices log in with, at their issuer.
+type Identities interface {
+	// RemoveDevice removes the machine user of a device with its keys; that
+	// there is none is no error.
+	RemoveDevice(ctx context.Context, device string) error
 }
 
 // LeaderElection is where the operators agree on their leader.
@@ -69,7 +87,7 @@ type Timing struct {
 	StatusInterval   time.Duration // least time between two status writes of a Deployment
 	AuditInterval    time.Duration // between two looks whether the store has what it should
 	LoadRetry        time.Duration
-	OffboardGrace    time.Duration // how long a deleted device may take to stop its containers
+	OffboardGrace    time.Duration // how long a deleted device may take to hear that it runs nothing
 	OffboardPoll     time.Duration
 	LeaseDuration    time.Duration // after which another operator takes over from one that died
 }
@@ -83,7 +101,7 @@ func DefaultTiming() Timing {
 		StatusInterval:   time.Second,
 		AuditInterval:    time.Minute,
 		LoadRetry:        2 * time.Second,
-		OffboardGrace:    30 * time.Second,
+		OffboardGrace:    4 * time.Second,
 		OffboardPoll:     500 * time.Millisecond,
 		LeaseDuration:    15 * time.Second,
 	}

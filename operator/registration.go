@@ -16,8 +16,9 @@ import (
 	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
 )
 
-// registrationReconciler makes and updates the Device of one device from what
-// the device says of itself.
+// registrationReconciler updates the Device of one device from what the device
+// says of itself. Making Devices is not its affair: a device that was never
+// enrolled, or was off-boarded, has none, whatever it reports.
 type registrationReconciler struct{ *core }
 
 func (r registrationReconciler) Reconcile(ctx context.Context, device string) (reconcile.Result, error) {
@@ -31,18 +32,12 @@ func (r registrationReconciler) Reconcile(ctx context.Context, device string) (r
 
 func (r registrationReconciler) update(ctx context.Context, device string) error {
 	live, err := r.live(ctx, device)
-	if err != nil || live != nil && live.DeletionTimestamp != nil {
+	if err != nil || live == nil || live.DeletionTimestamp != nil {
 		return err
 	}
 	rec := r.registry.snapshot(device)
-	if live == nil && rec.info == nil {
-		return nil
-	}
-	if err := r.register(ctx, device, live, &rec); err != nil {
+	if err := r.label(ctx, live, &rec); err != nil {
 		return err
-	}
-	if live == nil {
-		return nil // its creation brings the device back, and then it gets a status
 	}
 	return r.publish(ctx, live, &rec)
 }
@@ -60,44 +55,47 @@ func (r registrationReconciler) live(ctx context.Context, device string) (*v1alp
 	return d, nil
 }
 
-// register applies labels and registration as the agent's field manager, if
-// they are not what the API has.
-func (r registrationReconciler) register(ctx context.Context, device string, live *v1alpha1.Device, rec *record) error {
+// label applies the device's labels as the agent's field manager, if they are
+// not what the API has.
+func (r registrationReconciler) label(ctx context.Context, live *v1alpha1.Device, rec *record) error {
 	if rec.info == nil || rec.intruder != "" {
 		return r.adopt(ctx, live)
 	}
+	device := live.Name
 	labels, err := agentLabels(device, rec.info.Labels, live)
 	if err != nil {
 		r.log.Warn("labels of a device are left out", "device", device, "err", err)
 	}
-	if live != nil && upToDate(labels, live) && live.Spec.MachineID == rec.info.MachineID && slices.Contains(live.Finalizers, v1alpha1.FinalizerOffboard) {
+	if upToDate(labels, live) && slices.Contains(live.Finalizers, v1alpha1.FinalizerOffboard) {
 		return nil
 	}
-	u := &unstructured.Unstructured{Object: map[string]any{
-		"metadata": map[string]any{
-			"name":       device,
-			"labels":     anyMap(labels),
-			"finalizers": []any{v1alpha1.FinalizerOffboard},
-		},
-		"spec": map[string]any{"machineId": rec.info.MachineID},
+	object := map[string]any{"metadata": map[string]any{
+		"name": device,
+		// A Device that went in the meantime is not made again by this.
+		"uid":        string(live.UID),
+		"labels":     anyMap(labels),
+		"finalizers": []any{v1alpha1.FinalizerOffboard},
 	}}
+	if id := live.Spec.MachineID; id != "" {
+		// It may be this field manager's alone, which registered devices
+		// once: what an apply leaves out goes.
+		object["spec"] = map[string]any{"machineId": id}
+	}
+	u := &unstructured.Unstructured{Object: object}
 	u.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("Device"))
 	err = r.limiter.Do(ctx, func(ctx context.Context) error {
 		return r.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(v1alpha1.ManagerAgent))
 	})
 	if err != nil {
-		return fmt.Errorf("register device %s: %w", device, err)
-	}
-	if live == nil {
-		r.log.Info("device registered", "device", device)
+		return fmt.Errorf("label device %s: %w", device, err)
 	}
 	return nil
 }
 
-// adopt gives a Device that a person made, and that has not reported yet, what
-// every Device has. What the agent applied before is not touched.
+// adopt gives a Device that has not reported yet what every Device has; one that
+// a person made may lack it. What the agent applied before is not touched.
 func (r registrationReconciler) adopt(ctx context.Context, live *v1alpha1.Device) error {
-	if live == nil || live.Labels[v1alpha1.LabelDeviceID] == live.Name && slices.Contains(live.Finalizers, v1alpha1.FinalizerOffboard) {
+	if live.Labels[v1alpha1.LabelDeviceID] == live.Name && slices.Contains(live.Finalizers, v1alpha1.FinalizerOffboard) {
 		return nil
 	}
 	d := live.DeepCopy()

@@ -1,6 +1,8 @@
 package operator
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,7 +30,6 @@ type record struct {
 	intruder  string           // machine id of a report that was refused; "" when none is
 	lastSeen  time.Time        // by the broker's clock
 	accepted  uint64           // revision that the device says it holds
-	idle      bool             // the device says that it runs nothing
 	published verdict          // what its status says
 	renewed   time.Time        // lastHeartbeat in its status
 }
@@ -126,20 +127,17 @@ func (r *registry) heard(device string, at time.Time) (renew bool) {
 }
 
 // reported notes what a device's state says of its manifest.
-func (r *registry) reported(device string, revision uint64, idle bool) {
+func (r *registry) reported(device string, revision uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	rec := r.of(device)
-	rec.accepted, rec.idle = revision, idle
+	r.of(device).accepted = revision
 }
 
-// emptied says whether a device has taken the manifest of a revision and runs
-// nothing any more.
-func (r *registry) emptied(device string, revision uint64) bool {
+// told says whether a device has taken the manifest of a revision.
+func (r *registry) told(device string, revision uint64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	rec := r.of(device)
-	return rec.accepted >= revision && rec.idle
+	return r.of(device).accepted >= revision
 }
 
 // snapshot gives a copy of a device's record.
@@ -155,14 +153,6 @@ func (r *registry) known(device string) bool {
 	defer r.mu.Unlock()
 	rec := r.records[device]
 	return rec != nil && (rec.registered || rec.leaving)
-}
-
-// unregistered says whether a device reports itself and has no object yet.
-func (r *registry) unregistered(device string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	rec := r.records[device]
-	return rec != nil && !rec.registered && !rec.leaving && rec.info != nil
 }
 
 // judge says whether a device is alive. settled is false for a while after the
@@ -220,6 +210,13 @@ func publishedVerdict(d *v1alpha1.Device) verdict {
 		}
 	}
 	return ""
+}
+
+// all lists every device that something is known of.
+func (r *registry) all() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Keys(r.records))
 }
 
 // revisions lists every device with the revision that it says it holds.

@@ -14,7 +14,9 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/nationtech/fleetctl/internal/broker/kv"
 	"github.com/nationtech/fleetctl/internal/wire"
 	"github.com/nationtech/fleetctl/operator"
 	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
@@ -312,9 +314,9 @@ func TestAnotherMachineIsRefused(t *testing.T) {
 	if dev := f.getDevice("pi-1"); dev.Labels["site"] != "lyon" || dev.Spec.MachineID != "machine-pi-1" {
 		t.Errorf("the other machine's report was taken: %v %v", dev.Labels, dev.Spec)
 	}
-	// The machine is replaced on purpose.
-	f.patch(f.getDevice("pi-1"), `{"spec":{"machineId":null}}`)
-	f.eventually("the new machine is registered", func() string {
+	// The machine is replaced on purpose, by an enrolment.
+	f.patch(f.getDevice("pi-1"), `{"spec":{"machineId":"another"}}`)
+	f.eventually("the new machine's report is taken", func() string {
 		dev := f.getDevice("pi-1")
 		if dev.Spec.MachineID != "another" || dev.Labels["site"] != "paris" || conflict() == "" {
 			return fmt.Sprintf("%+v %v", dev.Spec, dev.Labels)
@@ -357,19 +359,75 @@ func TestDeletedDeviceIsOffboarded(t *testing.T) {
 	}
 	f.wantTold("pi-1:")
 	f.wantStatus(d, "0/0", holds("Available", "False", "NoDeviceMatches"))
-	if f.getDevice("pi-1").UID == "" {
-		t.Error("the device went before it said that it runs nothing")
+	if f.getDevice("pi-1").UID == "" || len(f.shutOut) > 0 {
+		t.Error("the device went before it said that it had heard")
 	}
-	f.reportState("pi-1", f.revision("pi-1"))
-	f.eventually("the device is gone", func() string {
-		return map[bool]string{false: "there"}[f.getDevice("pi-1").UID == ""]
-	})
+	f.reportState("pi-1", f.revision("pi-1"), running(d)) // it stops in its own time
+	f.gone("pi-1")
+	if want := []string{"key of pi-1", "link of pi-1"}; !slices.Equal(f.shutOut, want) {
+		t.Errorf("shut out: %v, want %v", f.shutOut, want)
+	}
 	if got := f.store.Snapshot(); len(got) != 0 {
 		t.Errorf("keys stay: %v", got)
 	}
 	if _, err := f.store.Get(t.Context(), wire.BucketInfo, wire.InfoKey("pi-1")); err == nil {
-		t.Error("its info stays and would register it again")
+		t.Error("its info stays")
 	}
+	// It writes once more, with a connection that is just being cut.
+	f.reportInfo("pi-1", "machine-pi-1", nil)
+	f.eventually("what it wrote is removed", func() string {
+		_, err := f.store.Get(t.Context(), wire.BucketInfo, wire.InfoKey("pi-1"))
+		return map[bool]string{false: "there"}[errors.Is(err, kv.ErrNotFound)]
+	})
+	if f.getDevice("pi-1").UID != "" {
+		t.Error("a report made a Device")
+	}
+}
+
+// A device that never hears keeps nobody waiting for long.
+func TestDeletedDeviceThatIsOffline(t *testing.T) {
+	f := newFleet(t)
+	f.start()
+	f.device("pi-1", map[string]string{"site": "lyon"})
+	f.deploy("default", "hello", "nginx", labels{"site": "lyon"})
+	f.wantTold("pi-1: hello")
+	if err := f.client.Delete(t.Context(), f.getDevice("pi-1")); err != nil {
+		t.Fatal(err)
+	}
+	f.gone("pi-1")
+	if got := f.store.Snapshot(); len(got) != 0 {
+		t.Errorf("keys stay: %v", got)
+	}
+}
+
+// A Device may be removed past its finalizer, and while no operator is there.
+func TestDeviceThatIsJustGoneLeavesNoKey(t *testing.T) {
+	f := newFleet(t)
+	stop := f.start()
+	f.device("pi-1", map[string]string{"site": "lyon"})
+	f.device("pi-2", map[string]string{"site": "lyon"})
+	f.deploy("default", "hello", "nginx", labels{"site": "lyon"})
+	f.wantTold("pi-1: hello; pi-2: hello")
+	drop := func(id string) {
+		t.Helper()
+		f.patch(f.getDevice(id), `{"metadata":{"finalizers":null}}`)
+		if err := client.IgnoreNotFound(f.client.Delete(t.Context(), f.getDevice(id))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
+	drop("pi-1")
+	f.start()
+	f.wantTold("pi-2: hello")
+	drop("pi-2")
+	f.wantTold("")
+}
+
+func (f *fleet) gone(id string) {
+	f.Helper()
+	f.eventually(id+" is gone", func() string {
+		return map[bool]string{false: "there"}[f.getDevice(id).UID == ""]
+	})
 }
 
 func TestOnlyTheLeaderWrites(t *testing.T) {

@@ -31,11 +31,12 @@ func (c *controlPlane) command(t testing.TB, args ...string) *exec.Cmd {
 // registered says whether the server has given the id to a machine.
 func (c *controlPlane) registered(t testing.TB, id string) bool {
 	t.Helper()
-	_, err := os.Stat(filepath.Join(c.dir, "registry", id+".json"))
-	if err != nil && !os.IsNotExist(err) {
+	d := &fleet.Device{}
+	err := c.Get(t.Context(), client.ObjectKey{Name: id}, d)
+	if client.IgnoreNotFound(err) != nil {
 		t.Fatal(err)
 	}
-	return err == nil
+	return d.Spec.Enrolled != nil
 }
 
 // trees is what onboarding could have touched, with modification times. What

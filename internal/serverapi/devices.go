@@ -2,6 +2,8 @@ package serverapi
 
 import (
 	"context"
+	"crypto/ecdh"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -34,7 +36,7 @@ func (h *handlers) enrol(c call) (any, error) {
 }
 
 func (h *handlers) register(c call, req api.EnrolmentRequest) error {
-	if _, err := h.cfg.Registry.Enrol(c.device, req.MachineID, req.Replace, time.Now()); err != nil {
+	if _, err := h.cfg.Registry.Enrol(c.Context(), h.request(c, req), time.Now()); err != nil {
 		return enrolmentRefused(err)
 	}
 	if req.Replace {
@@ -50,7 +52,7 @@ func (h *handlers) preview(c call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	registered, err := h.cfg.Registry.Enrolled(c.device, req.MachineID, req.Replace)
+	registered, err := h.cfg.Registry.Enrolled(h.request(c, req))
 	if err != nil {
 		return nil, enrolmentRefused(err)
 	}
@@ -65,13 +67,36 @@ func enrolmentRequest(c call) (req api.EnrolmentRequest, err error) {
 		return req, fail(http.StatusBadRequest, api.CodeBadRequest,
 			"machineId is not 32 lower-case hex digits", "check that the machine has a proper /etc/machine-id")
 	}
+	if !sealingKey(req.SealingKey) {
+		return req, fail(http.StatusBadRequest, api.CodeBadRequest, "sealingKey is not an X25519 public key in base64", "")
+	}
 	return req, nil
 }
 
+// sealingKey says whether s is a key, or none.
+func sealingKey(s string) bool {
+	if s == "" {
+		return true
+	}
+	raw, err := base64.StdEncoding.Strict().DecodeString(s)
+	if err != nil {
+		return false
+	}
+	_, err = ecdh.X25519().NewPublicKey(raw)
+	return err == nil
+}
+
+func (h *handlers) request(c call, req api.EnrolmentRequest) registry.Request {
+	return registry.Request{Device: c.device, MachineID: req.MachineID, SealingKey: req.SealingKey, Replace: req.Replace}
+}
+
 func enrolmentRefused(err error) error {
-	if errors.Is(err, registry.ErrOtherMachine) {
+	switch {
+	case errors.Is(err, registry.ErrOtherMachine):
 		return fail(http.StatusConflict, api.CodeOtherMachine, err.Error(),
 			"choose another id with --device-id; if this machine takes the other's place, offboard the other first")
+	case errors.Is(err, registry.ErrLeaving):
+		return fail(http.StatusConflict, api.CodeDeviceLeaving, err.Error(), "try again in a moment")
 	}
 	return err
 }
@@ -97,7 +122,7 @@ func (h *handlers) enrolment(c call, registered bool) api.Enrolment {
 // revoke shuts a device out: first the callout denies it, then it is
 // disconnected.
 func (h *handlers) revoke(c call) (any, error) {
-	_, err := h.cfg.Registry.Revoke(c.device, time.Now())
+	_, err := h.cfg.Registry.Revoke(c.Context(), c.device, time.Now())
 	if errors.Is(err, registry.ErrUnknown) {
 		return nil, unknown(c.device)
 	}

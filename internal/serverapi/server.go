@@ -40,6 +40,14 @@ type Reports interface {
 	Get(ctx context.Context, b wire.Bucket, key string) (kv.Value, error)
 }
 
+// Registry remembers which machine has which id.
+type Registry interface {
+	Enrolled(q registry.Request) (bool, error)
+	Enrol(ctx context.Context, q registry.Request, now time.Time) (registry.Entry, error)
+	Revoke(ctx context.Context, device string, now time.Time) (registry.Entry, error)
+	Get(device string) (registry.Entry, bool)
+}
+
 // Presence knows who is connected, and disconnects.
 type Presence interface {
 	Connection(device string) (presence.Connection, bool)
@@ -58,7 +66,7 @@ type Config struct {
 	TLS      *tls.Config
 	Auth     Authenticator
 	Audit    AuditLog
-	Registry *registry.Registry
+	Registry Registry
 	Reports  Reports
 	Presence Presence
 	Commands Commander

@@ -30,7 +30,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/serverapi"
 	"github.com/nationtech/fleetctl/internal/serverapi/api"
 	"github.com/nationtech/fleetctl/internal/serverapi/apiclient"
-	"github.com/nationtech/fleetctl/internal/serverapi/registry"
+	"github.com/nationtech/fleetctl/internal/serverapi/registry/registrytest"
 	"github.com/nationtech/fleetctl/internal/signing"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
@@ -68,7 +68,7 @@ func start(t *testing.T) *control {
 	b := must(broker.Start(ctx, broker.Config{DataDir: filepath.Join(dir, "nats"), Listen: "127.0.0.1:0",
 		TLS: cert.TLSConfig(), Devices: 10, Log: quiet}))(t)
 	t.Cleanup(b.Close)
-	reg := must(registry.Open(filepath.Join(dir, "registry")))(t)
+	reg := must(registrytest.NewKube().Open(ctx))(t)
 	fleetKey := must(callout.LoadFleetKey(filepath.Join(dir, "pki", "fleet.key")))(t)
 	issuer, xkey := b.CalloutKeys()
 	must(callout.Start(ctx, callout.Config{Conn: must(b.ConnectCallout())(t), Issuer: issuer, XKey: xkey,

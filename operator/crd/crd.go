@@ -59,7 +59,7 @@ func All() ([]Manifest, error) {
 	return all, nil
 }
 
-// Install applies the CRDs and waits until the API server serves them. It is
+// Install applies the CRDs and the policy that goes with them, and waits until the API server serves them. It is
 // idempotent and brings older ones up to date.
 func Install(ctx context.Context, config *rest.Config) error {
 	all, err := All()
@@ -77,6 +77,9 @@ func Install(ctx context.Context, config *rest.Config) error {
 		if _, err := crds.Patch(ctx, m.Name, types.ApplyYAMLPatchType, m.YAML, options); err != nil {
 			return fmt.Errorf("apply CRD %s: %w", m.Name, err)
 		}
+	}
+	if err := installPolicy(ctx, config); err != nil {
+		return err
 	}
 	for _, m := range all {
 		if err := awaitEstablished(ctx, crds, m.Name); err != nil {

@@ -161,6 +161,7 @@ const (
 	CodeOtherMachine    Code = "other-machine"    // 409: the id belongs to another machine
 	CodeDeviceOffline   Code = "device-offline"   // 409
 	CodeNoSuchJoin      Code = "no-such-join"     // 409: nobody waits with this id and code
+	CodeDeviceLeaving   Code = "device-leaving"   // 409: it is being off-boarded
 	CodeTooLarge        Code = "too-large"        // 413
 	CodeBusy            Code = "busy"             // 429
 	CodeInternal        Code = "internal"         // 500

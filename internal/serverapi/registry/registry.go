@@ -1,21 +1,24 @@
 // Package registry remembers which machine a device id was given to, and which
-// ids were revoked: a file each, in one directory. It does not know whether a
-// device is there, nor what it runs.
+// ids were revoked. The record is the Device objects in the Kubernetes API;
+// this package keeps a copy of it in memory, for who asks at every connection.
+// It does not know whether a device is there, nor what it runs.
 package registry
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/nationtech/fleetctl/internal/hint"
-	"github.com/nationtech/fleetctl/internal/secretfile"
-	"github.com/nationtech/fleetctl/internal/wire"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
 )
 
 // ErrOtherMachine says that an id belongs to another machine.
@@ -24,139 +27,156 @@ var ErrOtherMachine = errors.New("id is registered from another machine")
 // ErrUnknown says that an id is not registered.
 var ErrUnknown = errors.New("id is not registered")
 
+// ErrLeaving says that the device of an id is being off-boarded.
+var ErrLeaving = errors.New("device is being off-boarded")
+
 // Entry is one registered id.
 type Entry struct {
-	SchemaVersion int       `json:"schemaVersion"`
-	Device        string    `json:"device"`
-	MachineID     string    `json:"machineId"` // a name from internal/machineid
-	Enrolled      time.Time `json:"enrolled"`
-	Revoked       time.Time `json:"revoked,omitzero"`
+	Device     string
+	MachineID  string // a name from internal/machineid
+	SealingKey string // X25519 public key in base64; "" when the device has none
+	Enrolled   time.Time
+	Revoked    time.Time // zero: it is not
 }
 
-const suffix = ".json"
-
-// Registry is safe for concurrent use by one process.
+// Registry is safe for concurrent use, and by several processes: who changes an
+// id that somebody else just changed, begins anew.
 type Registry struct {
-	dir string
-	mu  sync.RWMutex
-	all map[string]Entry
+	client   client.WithWatch
+	informer cache.SharedIndexInformer
+
+	mu      sync.Mutex
+	changed chan struct{} // closed and replaced at each change of the copy
 }
 
-// Open reads the registry in dir, or begins an empty one. An unreadable entry
-// is an error: a revoked device must not come back because of it.
-func Open(dir string) (*Registry, error) {
-	if err := secretfile.EnsureDir(dir); err != nil {
-		return nil, err
+// NewClient is a client for Open.
+func NewClient(config *rest.Config) (client.WithWatch, error) {
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("registry: register API types: %w", err)
 	}
-	files, err := os.ReadDir(dir)
+	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme})
 	if err != nil {
-		return nil, fmt.Errorf("read registry: %w", err)
+		return nil, fmt.Errorf("registry: %w", err)
 	}
-	r := &Registry{dir: dir, all: map[string]Entry{}}
-	for _, f := range files {
-		id, ok := strings.CutSuffix(f.Name(), suffix)
-		if !ok {
-			continue // what an interrupted write left
-		}
-		e, err := r.read(id)
-		if err != nil {
-			return nil, hint.Wrap(err, "restore the file from a backup; or remove it, and onboard the device again")
-		}
-		r.all[id] = e
+	return c, nil
+}
+
+// Open begins to follow the Devices, until ctx ends. Until the first copy is
+// there, which Synced tells, nobody is let in.
+func Open(ctx context.Context, c client.WithWatch) (*Registry, error) {
+	r := &Registry{client: c, changed: make(chan struct{})}
+	r.informer = cache.NewSharedIndexInformer(cache.ToListWatcherWithWatchListSemantics(r.listWatch(), c), &v1alpha1.Device{}, 0, cache.Indexers{})
+	if err := r.informer.SetTransform(slim); err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
 	}
+	if _, err := r.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(any) { r.wake() },
+		UpdateFunc: func(any, any) { r.wake() },
+		DeleteFunc: func(any) { r.wake() },
+	}); err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	go r.informer.RunWithContext(ctx)
 	return r, nil
 }
 
-// Enrolled says whether the id is this machine's and not revoked, without
-// changing anything. Its errors are those that Enrol would give.
-func (r *Registry) Enrolled(device, machineID string, replace bool) (bool, error) {
-	if err := wire.ValidateDeviceID(device); err != nil {
-		return false, err
+// Synced waits until the copy is complete.
+func (r *Registry) Synced(ctx context.Context) error {
+	if !cache.WaitForCacheSync(ctx.Done(), r.informer.HasSynced) {
+		return fmt.Errorf("the list of devices is not complete: %w", context.Cause(ctx))
 	}
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.enrolled(device, machineID, replace)
-}
-
-func (r *Registry) enrolled(device, machineID string, replace bool) (bool, error) {
-	old, known := r.all[device]
-	if known && old.MachineID != machineID && !replace {
-		return false, fmt.Errorf("device %s: %w since %s", device, ErrOtherMachine, old.Enrolled.Format(time.DateOnly))
-	}
-	return known && old.MachineID == machineID && old.Revoked.IsZero(), nil
-}
-
-// Enrol gives the id to a machine and lifts a revocation. An id that another
-// machine has is ErrOtherMachine, unless replace says that this one takes its
-// place.
-func (r *Registry) Enrol(device, machineID string, replace bool, now time.Time) (Entry, error) {
-	if err := wire.ValidateDeviceID(device); err != nil {
-		return Entry{}, err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if same, err := r.enrolled(device, machineID, replace); same || err != nil {
-		return r.all[device], err
-	}
-	return r.write(Entry{SchemaVersion: wire.SchemaVersion, Device: device, MachineID: machineID, Enrolled: now.UTC()})
-}
-
-// Revoke shuts a device out until it is enrolled again.
-func (r *Registry) Revoke(device string, now time.Time) (Entry, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	e, known := r.all[device]
-	switch {
-	case !known:
-		return Entry{}, fmt.Errorf("device %s: %w", device, ErrUnknown)
-	case !e.Revoked.IsZero():
-		return e, nil
-	}
-	e.Revoked = now.UTC()
-	return r.write(e)
+	return nil
 }
 
 // Get gives the entry of an id; ok is false when there is none.
 func (r *Registry) Get(device string) (e Entry, ok bool) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	e, ok = r.all[device]
-	return e, ok
+	d := r.cached(device)
+	if d == nil || d.Spec.Enrolled == nil {
+		return Entry{}, false
+	}
+	return entryOf(d), true
 }
 
-// Denied is for the auth callout: only ids that are registered and not revoked
-// may connect.
+// Denied is for the auth callout: only devices that are enrolled, not revoked
+// and not being off-boarded may connect.
 func (r *Registry) Denied(device string) bool {
-	e, ok := r.Get(device)
-	return !ok || !e.Revoked.IsZero()
+	d := r.cached(device)
+	return d == nil || !r.informer.HasSynced() || !d.MayConnect()
 }
 
-func (r *Registry) path(device string) string { return filepath.Join(r.dir, device+suffix) }
-
-// write stores first, so that what was promised is on disk.
-func (r *Registry) write(e Entry) (Entry, error) {
-	data, err := json.Marshal(e)
-	if err != nil {
-		return Entry{}, fmt.Errorf("encode registry entry: %w", err)
+func (r *Registry) cached(device string) *v1alpha1.Device {
+	o, ok, err := r.informer.GetStore().GetByKey(device)
+	if err != nil || !ok {
+		return nil
 	}
-	if err := secretfile.Write(r.path(e.Device), append(data, '\n')); err != nil {
-		return Entry{}, err
-	}
-	r.all[e.Device] = e
-	return e, nil
+	return deviceOf(o)
 }
 
-func (r *Registry) read(id string) (Entry, error) {
-	data, err := secretfile.Read(r.path(id))
-	if err != nil {
-		return Entry{}, err
+func (r *Registry) wake() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// await waits until the copy of a device is as it should be.
+func (r *Registry) await(ctx context.Context, device string, good func(*v1alpha1.Device) bool) error {
+	for {
+		r.mu.Lock()
+		changed := r.changed
+		r.mu.Unlock()
+		if good(r.cached(device)) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
-	var e Entry
-	if err := json.Unmarshal(data, &e); err != nil {
-		return Entry{}, fmt.Errorf("decode registry entry %s: %w", r.path(id), err)
+}
+
+func (r *Registry) listWatch() *cache.ListWatch {
+	return &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			list := &v1alpha1.DeviceList{}
+			return list, r.client.List(ctx, list, &client.ListOptions{Raw: &o})
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			return r.client.Watch(ctx, &v1alpha1.DeviceList{}, &client.ListOptions{Raw: &o})
+		},
 	}
-	if e.Device != id || wire.ValidateDeviceID(id) != nil {
-		return Entry{}, fmt.Errorf("registry entry %s is about device %q", r.path(id), e.Device)
+}
+
+// slim drops what the registry does not ask about: most of an object.
+func slim(o any) (any, error) {
+	d, ok := o.(*v1alpha1.Device)
+	if !ok {
+		return o, nil
 	}
-	return e, nil
+	return &v1alpha1.Device{
+		ObjectMeta: metav1.ObjectMeta{Name: d.Name, UID: d.UID, ResourceVersion: d.ResourceVersion, DeletionTimestamp: d.DeletionTimestamp},
+		Spec:       d.Spec,
+	}, nil
+}
+
+// deviceOf also takes what an informer has of an object whose end it missed.
+func deviceOf(o any) *v1alpha1.Device {
+	if gone, ok := o.(cache.DeletedFinalStateUnknown); ok {
+		o = gone.Obj
+	}
+	d, _ := o.(*v1alpha1.Device)
+	return d
+}
+
+func entryOf(d *v1alpha1.Device) Entry {
+	e := Entry{Device: d.Name, MachineID: d.Spec.MachineID, SealingKey: d.Spec.SealingKey}
+	if d.Spec.Enrolled != nil {
+		e.Enrolled = d.Spec.Enrolled.UTC()
+	}
+	if d.Spec.Revoked != nil {
+		e.Revoked = d.Spec.Revoked.UTC()
+	}
+	return e
 }

@@ -4,8 +4,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Device is one enrolled machine. The operator makes it from what the agent
-// reports; labels that a person sets on it survive the agent's.
+// Device is one machine of the fleet. Enrolment makes it; the operator fills in
+// what the agent reports, and labels that a person sets survive the agent's.
+// Deleting it off-boards the device.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -38,14 +39,34 @@ type DeviceList struct {
 	Items           []Device `json:"items"`
 }
 
-// DeviceSpec is the registration of a device.
+// DeviceSpec is the registration of a device: fleet-server's API writes it when
+// a device is enrolled or revoked. It is what decides whether the device may
+// connect: only one that is enrolled and not revoked does.
 type DeviceSpec struct {
-	// machineId is a hash of the machine's id, kept from its first report.
-	// Reports from another machine are refused until it is cleared, which
-	// lets the next machine that claims the id have it.
+	// machineId names the machine that has this id: a hash of its machine-id.
+	// Another machine is refused, unless it is enrolled to take the place of
+	// this one, or this field was cleared.
 	// +optional
 	// +kubebuilder:validation:MaxLength=128
 	MachineID string `json:"machineId,omitempty"`
+	// enrolled is when the machine was given this id. Without it the device
+	// may not connect.
+	// +optional
+	Enrolled *metav1.Time `json:"enrolled,omitempty"`
+	// sealingKey is the device's X25519 public key, in base64: secrets for
+	// this device are sealed to it.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	SealingKey string `json:"sealingKey,omitempty"`
+	// revoked is since when the device is shut out. Enrolling it again lifts
+	// that.
+	// +optional
+	Revoked *metav1.Time `json:"revoked,omitempty"`
+}
+
+// MayConnect says whether the device is let in.
+func (d *Device) MayConnect() bool {
+	return d.Spec.Enrolled != nil && d.Spec.Revoked == nil && d.DeletionTimestamp == nil
 }
 
 // DeviceStatus is what is known of a device.

@@ -17,13 +17,19 @@ const (
 	FinalizerOffboard = "fleet.nationtech.io/offboard"
 
 	// ManagerAgent owns what a device says about itself on its Device: the
-	// labels of its configuration and its registration.
+	// labels of its configuration.
 	ManagerAgent = "fleet-agent"
+	// ManagerServer owns the registration of a Device.
+	ManagerServer = "fleet-server"
 	// ManagerOperator owns status and finalizers.
 	ManagerOperator = "fleet-operator"
 	// ManagerCLI owns what `fleetctl deploy` applies.
 	ManagerCLI = "fleetctl"
 )
+
+// VerbEnroll on devices is what somebody needs, beside update, to change the
+// registration in a Device's spec with Kubernetes' own means.
+const VerbEnroll = "enroll"
 
 // ConditionReady on a Device: heartbeats arrive.
 const ConditionReady = "Ready"

@@ -24,7 +24,6 @@ import (
 	"github.com/nationtech/fleetctl/internal/join"
 	"github.com/nationtech/fleetctl/internal/pki"
 	"github.com/nationtech/fleetctl/internal/serverapi"
-	"github.com/nationtech/fleetctl/internal/serverapi/registry"
 	"github.com/nationtech/fleetctl/internal/serverapi/waiting"
 	"github.com/nationtech/fleetctl/internal/signing"
 	"github.com/nationtech/fleetctl/operator"
@@ -51,9 +50,6 @@ func (s *server) openKeys(context.Context) (_ supervise.Part, err error) {
 		return nil, err
 	}
 	if s.fleetKey, err = callout.LoadFleetKey(s.path("pki", "fleet.key")); err != nil {
-		return nil, err
-	}
-	if s.registry, err = registry.Open(s.path("registry")); err != nil {
 		return nil, err
 	}
 	authority, err := trust.Read(s.ca.PEM())
@@ -165,7 +161,10 @@ func (s *server) startPresence(context.Context) (supervise.Part, error) {
 	return lasting(func(ctx context.Context) error {
 		log := s.Log.With("component", "presence")
 		s.presence, err = presence.Start(ctx, conn, log, presence.Options{Denied: s.registry.Denied})
-		return err
+		if err != nil {
+			return err
+		}
+		return s.registry.Enforce(ctx, s.presence, log)
 	})
 }
 
@@ -188,9 +187,11 @@ func (s *server) startOperator(ctx context.Context) (supervise.Part, error) {
 		return nil, err
 	}
 	s.operator, err = operator.New(s.kube.RESTConfig(), operator.Options{
-		Store:  store,
-		Signer: s.signer,
-		Log:    s.Log.With("component", "operator"),
+		Store:      store,
+		Signer:     s.signer,
+		Log:        s.Log.With("component", "operator"),
+		Links:      s.presence,
+		Identities: s.issuer,
 	})
 	if err != nil {
 		return nil, err
