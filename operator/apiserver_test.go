@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/nationtech/fleetctl/internal/broker/presence"
 	"github.com/nationtech/fleetctl/internal/signing"
 	"github.com/nationtech/fleetctl/internal/wire"
 	"github.com/nationtech/fleetctl/operator"
@@ -41,6 +42,7 @@ type fleet struct {
 	store  *memstore.Store
 	signer *signing.Signer
 	timing operator.Timing
+	links  *links
 	// shutOut is what was taken from devices, in order.
 	shutOut []string
 }
@@ -48,12 +50,6 @@ type fleet struct {
 // RemoveDevice implements operator.Identities.
 func (f *fleet) RemoveDevice(_ context.Context, device string) error {
 	f.shutOut = append(f.shutOut, "key of "+device)
-	return nil
-}
-
-// Disconnect implements operator.Links.
-func (f *fleet) Disconnect(_ context.Context, device string) error {
-	f.shutOut = append(f.shutOut, "link of "+device)
 	return nil
 }
 
@@ -75,6 +71,7 @@ func newFleet(t *testing.T) *fleet {
 		t.Fatal(err)
 	}
 	f := &fleet{T: t, client: c, store: memstore.New(), signer: signer, timing: quickTiming()}
+	f.links = &links{fleet: f, up: map[string]presence.Connection{}}
 	t.Cleanup(f.empty)
 	return f
 }
@@ -82,6 +79,7 @@ func newFleet(t *testing.T) *fleet {
 func quickTiming() operator.Timing {
 	timing := operator.DefaultTiming()
 	timing.StatusInterval = 20 * time.Millisecond
+	timing.Coalesce = 10 * time.Millisecond
 	timing.PresenceTick = 50 * time.Millisecond
 	timing.AuditInterval = 200 * time.Millisecond
 	timing.OffboardPoll = 20 * time.Millisecond
@@ -130,7 +128,7 @@ func (f *fleet) run(election *operator.LeaderElection) (op *operator.Operator, s
 		logs = f.Output()
 	}
 	op, err := operator.New(operatortest.Config(f), operator.Options{
-		Store: f.store, Signer: f.signer, Links: f, Identities: f, Timing: f.timing, LeaderElection: election,
+		Store: f.store, Signer: f.signer, Links: f.links, Identities: f, Timing: f.timing, LeaderElection: election,
 		Log: slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})
 	if err != nil {
@@ -192,6 +190,7 @@ func (f *fleet) device(id string, labels map[string]string) {
 	if client.IgnoreAlreadyExists(err) != nil {
 		f.Fatal(err)
 	}
+	f.links.connected(id, true)
 	f.reportInfo(id, "machine-"+id, labels)
 	if err := f.store.Put(wire.BucketHeartbeat, wire.HeartbeatKey(id), wire.Heartbeat{SchemaVersion: 1, Device: id, At: time.Now()}); err != nil {
 		f.Fatal(err)

@@ -39,12 +39,14 @@ func newCore(mgr manager.Manager, o Options) *core {
 		registry:   newRegistry(o.Timing),
 		departures: newDepartures(),
 		limiter:    throttle.New(isOverload, time.Now),
+		events:     newEventLimits(),
 
 		deployments: &inlet[reconcile.Request]{},
 		summaries:   &inlet[types.NamespacedName]{},
 		rollouts:    &inlet[types.NamespacedName]{},
 		desired:     &inlet[string]{},
 		devices:     &inlet[string]{},
+		patient:     newDrip(o.Timing.PatientRate),
 		loaded:      make(chan struct{}),
 	}
 }

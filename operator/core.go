@@ -29,12 +29,14 @@ type core struct {
 	registry   *registry
 	departures *departures
 	limiter    *throttle.Limiter
+	events     *eventLimits
 
 	deployments *inlet[reconcile.Request]    // finalizers
 	summaries   *inlet[types.NamespacedName] // Deployments whose status may have changed
 	rollouts    *inlet[types.NamespacedName] // Deployments whose history or rollout has to be looked at
 	desired     *inlet[string]               // devices whose keys may have to change
 	devices     *inlet[string]               // devices whose object may have to change
+	patient     *drip                        // the same, where that may wait
 
 	// loaded is closed once reports and stored keys are known. Until then
 	// nothing is written to the store or to a status: a picture that is not

@@ -13,42 +13,50 @@ import (
 	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
 )
 
-// deviceStatus is the status that a Device should have, and whether that is
-// worth a write: a heartbeat alone is one only now and then.
-func (c *core) deviceStatus(live *v1alpha1.Device, rec *record) (v1alpha1.DeviceStatus, bool) {
-	now := c.now()
+// urgency is how soon a difference between a status and what is known has to
+// be written.
+type urgency int
+
+const (
+	never  urgency = iota // there is none
+	waits                 // it may wait its turn: see drip
+	atOnce                // somebody may be waiting for it
+)
+
+// deviceStatus is the status that a Device should have.
+func (c *core) deviceStatus(live *v1alpha1.Device, rec *record) (v1alpha1.DeviceStatus, urgency) {
+	now, link := c.now(), c.link(live.Name)
 	out := *live.Status.DeepCopy()
 	if rec.info != nil && rec.intruder == "" {
 		out.Inventory = inventoryOf(&rec.info.Inventory)
 	}
-	if v, settled := c.registry.judge(rec, now); settled {
-		meta.SetStatusCondition(&out.Conditions, readyCondition(v, rec.lastSeen, c.timing.HeartbeatTimeout, now))
+	set := func(condition metav1.Condition) {
+		condition.LastTransitionTime = metav1.NewTime(now)
+		meta.SetStatusCondition(&out.Conditions, condition)
+	}
+	if v, settled := c.judge(rec, link, now); settled {
+		set(c.readyCondition(v, rec))
+	}
+	if condition, known := connectedCondition(link, live.Status.Conditions); known {
+		set(condition)
 	}
 	if known := meta.FindStatusCondition(out.Conditions, v1alpha1.ConditionIdentityConflict); rec.info != nil && (rec.intruder != "" || known != nil) {
-		meta.SetStatusCondition(&out.Conditions, identityCondition(rec, now))
+		set(identityCondition(rec, now))
 	}
-	changed := !equality.Semantic.DeepEqual(out, live.Status)
-	if !rec.lastSeen.IsZero() {
-		at := metav1.NewTime(rec.lastSeen.Truncate(time.Second))
-		due := live.Status.LastHeartbeat == nil || at.Sub(live.Status.LastHeartbeat.Time) >= c.timing.HeartbeatRenewal
-		if changed || due {
-			out.LastHeartbeat, changed = &at, true
-		}
+	how := never
+	if !equality.Semantic.DeepEqual(out, live.Status) {
+		how = atOnce
 	}
-	return out, changed
-}
-
-func readyCondition(v verdict, lastSeen time.Time, timeout time.Duration, now time.Time) metav1.Condition {
-	c := metav1.Condition{Type: v1alpha1.ConditionReady, Reason: string(v), Status: metav1.ConditionFalse, LastTransitionTime: metav1.NewTime(now)}
-	switch v {
-	case alive:
-		c.Status, c.Message = metav1.ConditionTrue, "heartbeats arrive"
-	case missing:
-		c.Message = fmt.Sprintf("no heartbeat since %s, for more than %s", lastSeen.UTC().Format(time.RFC3339), timeout)
-	case neverSeen:
-		c.Message = "no heartbeat has arrived yet"
+	set(c.progress(live.Name, rec.accepted))
+	at := metav1.NewTime(rec.lastSeen.Truncate(time.Second))
+	due := !rec.lastSeen.IsZero() && (live.Status.LastHeartbeat == nil || at.Sub(live.Status.LastHeartbeat.Time) >= c.timing.HeartbeatRenewal)
+	if how == never && (due || !equality.Semantic.DeepEqual(out, live.Status)) {
+		how = waits
 	}
-	return c
+	if how != never && !rec.lastSeen.IsZero() {
+		out.LastHeartbeat = &at
+	}
+	return out, how
 }
 
 func identityCondition(rec *record, now time.Time) metav1.Condition {

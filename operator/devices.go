@@ -22,6 +22,7 @@ func (r deviceReconciler) Reconcile(ctx context.Context, req reconcile.Request) 
 	switch {
 	case apierrors.IsNotFound(err):
 		r.registry.removeDevice(req.Name)
+		r.events.forget(req.Name)
 		r.apply(r.model.removeDevice(req.Name))
 		return reconcile.Result{}, nil
 	case err != nil:

@@ -3,6 +3,7 @@ package operator
 import (
 	"context"
 	"sync"
+	"time"
 
 	"k8s.io/client-go/util/workqueue"
 )
@@ -37,4 +38,15 @@ func (in *inlet[K]) add(keys ...K) {
 	for _, key := range keys {
 		in.queue.Add(key)
 	}
+}
+
+// addAfter lets what comes in quick succession become one piece of work.
+func (in *inlet[K]) addAfter(wait time.Duration, key K) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.queue == nil {
+		in.early = append(in.early, key)
+		return
+	}
+	in.queue.AddAfter(key, wait)
 }

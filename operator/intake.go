@@ -52,6 +52,16 @@ func (in *intake) Start(ctx context.Context) error {
 		}
 		close(in.loaded)
 		in.catchUp(deployments)
+		if in.links != nil {
+			group.Go(func() error { in.links.Watch(gctx, in.linkChanged); return nil })
+		}
+		group.Go(func() error {
+			in.patient.run(gctx, func(device string) {
+				in.registry.giveTurn(device)
+				in.devices.add(device)
+			})
+			return nil
+		})
 		in.tick(gctx)
 		return nil
 	})
@@ -131,7 +141,7 @@ func (in *intake) takeInfo(u kv.Update[wire.DeviceInfo]) {
 		return
 	}
 	in.registry.takeInfo(u.Value)
-	in.devices.add(u.Device)
+	in.devices.addAfter(in.timing.Coalesce, u.Device)
 }
 
 func (in *intake) takeState(u kv.Update[wire.DeviceState]) {
@@ -143,11 +153,42 @@ func (in *intake) takeState(u kv.Update[wire.DeviceState]) {
 	if in.isLoaded() && in.writer.accepted(u.Device, u.Value.Revision) {
 		in.desired.add(u.Device)
 	}
+	if in.isLoaded() && in.registry.moved(u.Device, in.progress(u.Device, u.Value.Revision)) {
+		in.patient.add(u.Device)
+	}
 }
 
 func (in *intake) takeHeartbeat(u kv.Update[wire.Heartbeat]) {
-	if in.usable(u.Device, u.Deleted, u.Err) && in.registry.heard(u.Device, u.At) {
-		in.devices.add(u.Device)
+	if !in.usable(u.Device, u.Deleted, u.Err) {
+		return
+	}
+	switch in.registry.heard(u.Device, u.At) {
+	case atOnce:
+		in.devices.addAfter(in.timing.Coalesce, u.Device)
+	case waits:
+		in.patient.add(u.Device)
+	case never:
+	}
+}
+
+// linkChanged hears of connections; "" stands for all of them.
+func (in *intake) linkChanged(device string) {
+	if device != "" {
+		in.devices.addAfter(in.timing.Coalesce, device)
+		return
+	}
+	in.lookAtAll()
+}
+
+// lookAtAll finds the devices whose status says something else than what is
+// known of them by now: who fell silent, who came and went unheard.
+func (in *intake) lookAtAll() {
+	now := in.now()
+	for device, rec := range in.registry.registered() {
+		link := in.link(device)
+		if v, settled := in.judge(&rec, link, now); settled && v != rec.published || link.known && link.up != rec.connected {
+			in.devices.add(device)
+		}
 	}
 }
 
@@ -203,7 +244,7 @@ func (in *intake) tick(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-presence.C:
-			in.devices.add(in.registry.silent(in.now())...)
+			in.lookAtAll()
 		case <-audit.C:
 			in.audit(ctx)
 		case <-in.again:

@@ -40,5 +40,11 @@ func (r *rolloutReconciler) connect(devices []rollout.Device, now time.Time) {
 	}
 }
 
-// here says whether a device is connected, as far as is known.
-func (c *core) here(device string, now time.Time) bool { return c.registry.connected(device, now) }
+// here says whether a device is connected: by what NATS says of its link, or
+// where nobody can tell, by its heartbeats.
+func (c *core) here(device string, now time.Time) bool {
+	if link := c.link(device); link.known {
+		return link.up
+	}
+	return c.registry.heardLately(device, now)
+}

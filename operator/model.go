@@ -223,6 +223,13 @@ func (m *model) report(id string, s *wire.DeviceState, received time.Time) effec
 	return out
 }
 
+// standing is how one device does.
+func (m *model) standing(id string) rollup.Standing {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.rollup.Standing(id, m.index.Selectors(id))
+}
+
 // want is what one device should run.
 type want struct {
 	states map[string]*desired.State // by deployment name

@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/nationtech/fleetctl/internal/broker/presence"
 	"github.com/nationtech/fleetctl/internal/wire"
 	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
 )
@@ -56,8 +57,15 @@ type Signer interface {
 	Pinned() wire.PinnedKeys
 }
 
-// Links ends the connections of devices.
+// Links are the connections of devices; *presence.Tracker in production.
 type Links interface {
+	// Connection gives a device's link; ok is false when it has none.
+	Connection(device string) (c presence.Connection, ok bool)
+	// Complete says whether that can be relied on.
+	Complete() bool
+	// Watch calls changed with each device whose link changed, and with ""
+	// when all may have, until ctx ends.
+	Watch(ctx context.Context, changed func(device string))
 	// Disconnect ends every connection of a device; that there is none is
 	// no error.
 	Disconnect(ctx context.Context, device string) error
@@ -84,6 +92,8 @@ type Timing struct {
 	HeartbeatTimeout time.Duration // silence after which a device is not ready
 	HeartbeatRenewal time.Duration // between two writes of lastHeartbeat
 	PresenceTick     time.Duration // between two looks for silent devices
+	Coalesce         time.Duration // what a device says within it becomes one write of its status
+	PatientRate      int           // writes a second of what may wait, for the whole fleet
 	StatusInterval   time.Duration // least time between two status writes of a Deployment
 	AuditInterval    time.Duration // between two looks whether the store has what it should
 	LoadRetry        time.Duration
@@ -96,8 +106,10 @@ type Timing struct {
 func DefaultTiming() Timing {
 	return Timing{
 		HeartbeatTimeout: 3 * wire.HeartbeatInterval,
-		HeartbeatRenewal: 5 * time.Minute,
+		HeartbeatRenewal: 10 * time.Minute,
 		PresenceTick:     5 * time.Second,
+		Coalesce:         500 * time.Millisecond,
+		PatientRate:      50,
 		StatusInterval:   time.Second,
 		AuditInterval:    time.Minute,
 		LoadRetry:        2 * time.Second,

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -118,8 +117,12 @@ func (r registrationReconciler) adopt(ctx context.Context, live *v1alpha1.Device
 
 // publish patches the status if it is not what is known.
 func (r registrationReconciler) publish(ctx context.Context, live *v1alpha1.Device, rec *record) error {
-	status, changed := r.deviceStatus(live, rec)
-	if !changed {
+	status, how := r.deviceStatus(live, rec)
+	switch {
+	case how == never:
+		return nil
+	case how == waits && !r.registry.takeTurn(live.Name):
+		r.patient.add(live.Name)
 		return nil
 	}
 	patch, err := deviceStatusPatch(&status)
@@ -132,18 +135,8 @@ func (r registrationReconciler) publish(ctx context.Context, live *v1alpha1.Devi
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("patch status of device %s: %w", live.Name, err)
 	}
-	r.announce(live, &status)
+	r.announceDevice(live, &status)
 	return nil
-}
-
-// announce tells of another machine that claims the id, once.
-func (r registrationReconciler) announce(live *v1alpha1.Device, status *v1alpha1.DeviceStatus) {
-	for _, c := range newlyTrue(live.Status.Conditions, status.Conditions) {
-		if c.Type == v1alpha1.ConditionIdentityConflict {
-			r.log.Warn("a report from another machine is refused", "device", live.Name)
-			r.recorder.Eventf(live, nil, corev1.EventTypeWarning, c.Reason, "Register", "%s", c.Message)
-		}
-	}
 }
 
 func anyMap(m map[string]string) map[string]any {

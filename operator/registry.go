@@ -6,6 +6,9 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/nationtech/fleetctl/internal/wire"
 	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
 )
@@ -23,6 +26,8 @@ type registry struct {
 type record struct {
 	registered bool // the API has a Device that is not being deleted
 	leaving    bool // the API has one that is being deleted
+	enrolled   bool
+	revoked    bool
 	machineID  string
 	created    time.Time // of its object
 
@@ -30,7 +35,10 @@ type record struct {
 	intruder  string           // machine id of a report that was refused; "" when none is
 	lastSeen  time.Time        // by the broker's clock
 	accepted  uint64           // revision that the device says it holds
+	turn      bool             // what may wait has waited
 	published verdict          // what its status says
+	connected bool             // and of its connection
+	progress  string           // and of its progress
 	renewed   time.Time        // lastHeartbeat in its status
 }
 
@@ -38,9 +46,12 @@ type record struct {
 type verdict string
 
 const (
-	alive     verdict = v1alpha1.ReasonHeartbeat
-	missing   verdict = v1alpha1.ReasonHeartbeatMissed
-	neverSeen verdict = v1alpha1.ReasonNeverSeen
+	alive        verdict = v1alpha1.ReasonHeartbeat
+	missing      verdict = v1alpha1.ReasonHeartbeatMissed
+	neverSeen    verdict = v1alpha1.ReasonNeverSeen
+	disconnected verdict = v1alpha1.ReasonDisconnected
+	revoked      verdict = v1alpha1.ReasonRevoked
+	notEnrolled  verdict = v1alpha1.ReasonNotEnrolled
 )
 
 func newRegistry(timing Timing) *registry {
@@ -69,7 +80,15 @@ func (r *registry) setDevice(d *v1alpha1.Device) {
 	rec := r.of(d.Name)
 	rec.registered, rec.leaving, rec.machineID = true, false, d.Spec.MachineID
 	rec.created = d.CreationTimestamp.Time
-	rec.published, rec.renewed = publishedVerdict(d), time.Time{}
+	rec.enrolled, rec.revoked = d.Spec.Enrolled != nil, d.Spec.Revoked != nil
+	rec.published, rec.progress, rec.renewed = "", "", time.Time{}
+	if c := meta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionReady); c != nil {
+		rec.published = verdict(c.Reason)
+	}
+	rec.connected = meta.IsStatusConditionTrue(d.Status.Conditions, v1alpha1.ConditionConnected)
+	if c := meta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionUpToDate); c != nil {
+		rec.progress = c.Reason + c.Message
+	}
 	if d.Status.LastHeartbeat != nil {
 		rec.renewed = d.Status.LastHeartbeat.Time
 	}
@@ -114,16 +133,25 @@ func (rec *record) judgeIdentity() {
 	}
 }
 
-// heard notes a heartbeat and says whether the device's object has to change:
-// it was not known to be alive, or its lastHeartbeat is old.
-func (r *registry) heard(device string, at time.Time) (renew bool) {
+// heard notes a heartbeat and says how soon the device's object has to change:
+// at once when it was not known to be alive, some time when its lastHeartbeat is
+// old.
+func (r *registry) heard(device string, at time.Time) urgency {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	rec := r.of(device)
 	if at.After(rec.lastSeen) {
 		rec.lastSeen = at
 	}
-	return rec.registered && (rec.published != alive || at.Sub(rec.renewed) >= r.timing.HeartbeatRenewal)
+	switch {
+	case !rec.registered:
+		return never
+	case rec.published != alive:
+		return atOnce
+	case at.Sub(rec.renewed) >= r.timing.HeartbeatRenewal:
+		return waits
+	}
+	return never
 }
 
 // reported notes what a device's state says of its manifest.
@@ -131,6 +159,14 @@ func (r *registry) reported(device string, revision uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.of(device).accepted = revision
+}
+
+// moved says whether a device's progress is another than its status says.
+func (r *registry) moved(device string, progress metav1.Condition) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rec := r.of(device)
+	return rec.registered && rec.progress != progress.Reason+progress.Message
 }
 
 // told says whether a device has taken the manifest of a revision.
@@ -155,24 +191,15 @@ func (r *registry) known(device string) bool {
 	return rec != nil && (rec.registered || rec.leaving)
 }
 
-// judge says whether a device is alive. settled is false for a while after the
-// start: a device that was alive gets the time for its next heartbeat.
-func (r *registry) judge(rec *record, now time.Time) (v verdict, settled bool) {
-	switch {
-	case rec.lastSeen.IsZero():
-		v = neverSeen
-	case now.Sub(rec.lastSeen) >= r.timing.HeartbeatTimeout:
-		v = missing
-	default:
-		return alive, true
-	}
+// startedAt is when heartbeats began to be watched.
+func (r *registry) startedAt() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return v, rec.published != alive || now.Sub(r.started) >= r.timing.HeartbeatTimeout
+	return r.started
 }
 
-// connected says whether a device is there.
-func (r *registry) connected(device string, now time.Time) bool {
+// heardLately says whether a device gave a sign of life within the timeout.
+func (r *registry) heardLately(device string, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	rec := r.records[device]
@@ -187,29 +214,33 @@ func (r *registry) older(device string) bool {
 	return rec != nil && !rec.created.IsZero() && rec.created.Before(r.started)
 }
 
-// silent lists the devices that fell silent and whose status says otherwise.
-func (r *registry) silent(now time.Time) []string {
+// registered gives a copy of each device that the API has.
+func (r *registry) registered() map[string]record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var out []string
-	if now.Sub(r.started) < r.timing.HeartbeatTimeout {
-		return nil
-	}
+	out := make(map[string]record, len(r.records))
 	for id, rec := range r.records {
-		if rec.registered && rec.published == alive && now.Sub(rec.lastSeen) >= r.timing.HeartbeatTimeout {
-			out = append(out, id)
+		if rec.registered {
+			out[id] = *rec
 		}
 	}
 	return out
 }
 
-func publishedVerdict(d *v1alpha1.Device) verdict {
-	for _, c := range d.Status.Conditions {
-		if c.Type == v1alpha1.ConditionReady {
-			return verdict(c.Reason)
-		}
-	}
-	return ""
+// giveTurn and takeTurn are how a device that waited gets its write.
+func (r *registry) giveTurn(device string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.of(device).turn = true
+}
+
+func (r *registry) takeTurn(device string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rec := r.of(device)
+	had := rec.turn
+	rec.turn = false
+	return had
 }
 
 // all lists every device that something is known of.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -344,6 +345,75 @@ func TestSilenceIsNoticed(t *testing.T) {
 	ready(metav1.ConditionFalse, "HeartbeatMissed")
 	f.device("pi-1", nil)
 	ready(metav1.ConditionTrue, "HeartbeatReceived")
+}
+
+// A device is not connected: its status says so at once, and what that means.
+func TestPresence(t *testing.T) {
+	f := newFleet(t)
+	f.start()
+	f.device("pi-1", nil)
+	f.deviceHolds("pi-1", "Connected", "True", "Connected")
+	f.deviceHolds("pi-1", "Ready", "True", "HeartbeatReceived")
+	f.links.connected("pi-1", false)
+	f.deviceHolds("pi-1", "Connected", "False", "Disconnected")
+	f.deviceHolds("pi-1", "Ready", "False", "Disconnected")
+	f.links.connected("pi-1", true)
+	f.deviceHolds("pi-1", "Ready", "True", "HeartbeatReceived")
+
+	// While nobody can tell, what was known stays.
+	f.links.sure(false)
+	f.links.connected("pi-1", false)
+	f.patch(f.getDevice("pi-1"), `{"metadata":{"labels":{"some":"change"}}}`)
+	f.device("pi-2", nil)
+	f.deviceHolds("pi-2", "Ready", "True", "HeartbeatReceived")
+	if c := meta.FindStatusCondition(f.getDevice("pi-2").Status.Conditions, "Connected"); c != nil {
+		t.Errorf("without presence a new device is %+v", c)
+	}
+	f.deviceHolds("pi-1", "Connected", "True", "Connected")
+	f.links.sure(true)
+	f.deviceHolds("pi-1", "Connected", "False", "Disconnected")
+
+	f.patch(f.getDevice("pi-2"), `{"spec":{"revoked":"2026-11-25T12:00:00Z"}}`)
+	f.deviceHolds("pi-2", "Ready", "False", "Revoked")
+	f.patch(f.getDevice("pi-2"), `{"spec":{"enrolled":null,"revoked":null}}`)
+	f.deviceHolds("pi-2", "Ready", "False", "NotEnrolled")
+}
+
+// What a device's UpToDate says, as its reports come in.
+func TestWhatBlocksADevice(t *testing.T) {
+	f := newFleet(t)
+	f.start()
+	f.device("pi-1", map[string]string{"site": "lyon"})
+	f.deviceHolds("pi-1", "UpToDate", "Unknown", "NoReport")
+	d := f.deploy("default", "hello", "nginx", labels{"site": "lyon"})
+	other := f.deploy("default", "other", "nginx", labels{"site": "lyon"})
+	f.wantTold("pi-1: hello, other")
+	f.reportState("pi-1", 1)
+	f.deviceHolds("pi-1", "UpToDate", "False", "ManifestPending")
+	f.reportState("pi-1", f.revision("pi-1"), running(d))
+	f.deviceHolds("pi-1", "UpToDate", "False", "DeploymentsPending", "other")
+	failed := running(other)
+	failed.Phase, failed.Message = wire.PhaseFailed, "no such image"
+	f.reportState("pi-1", f.revision("pi-1"), running(d), failed)
+	f.deviceHolds("pi-1", "UpToDate", "False", "DeploymentsFailed", "other: no such image")
+	f.reportState("pi-1", f.revision("pi-1"), running(d), running(other))
+	f.deviceHolds("pi-1", "UpToDate", "True", "UpToDate")
+}
+
+func (f *fleet) deviceHolds(id, name, status, reason string, message ...string) {
+	f.Helper()
+	f.eventually(fmt.Sprintf("%s of %s is %s %s", name, id, status, reason), func() string {
+		c := meta.FindStatusCondition(f.getDevice(id).Status.Conditions, name)
+		if c == nil || string(c.Status) != status || c.Reason != reason {
+			return fmt.Sprintf("%+v", c)
+		}
+		for _, part := range message {
+			if !strings.Contains(c.Message, part) {
+				return fmt.Sprintf("%+v", c)
+			}
+		}
+		return ""
+	})
 }
 
 func TestDeletedDeviceIsOffboarded(t *testing.T) {

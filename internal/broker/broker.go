@@ -54,6 +54,8 @@ type Broker struct {
 	issuer nkeys.KeyPair
 	xkey   nkeys.KeyPair
 	conns  []*nats.Conn
+
+	stopKeeping context.CancelFunc
 }
 
 // Start runs the server, with its buckets in place. Devices are refused until
@@ -106,14 +108,20 @@ func (b *Broker) ready(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return fmt.Errorf("open JetStream: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	limited, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	return EnsureBuckets(ctx, js, Sizing{Devices: cfg.Devices})
+	sizing := Sizing{Devices: cfg.Devices}
+	if err := EnsureBuckets(limited, js, sizing); err != nil {
+		return err
+	}
+	keeping, stop := context.WithCancel(context.Background())
+	b.stopKeeping = stop
+	go KeepBuckets(keeping, js, sizing, cfg.Log)
+	return nil
 }
 
 func (b *Broker) options(cfg Config, configured func(accounts.Keys) accounts.File) (*server.Options, error) {
@@ -233,9 +241,33 @@ func (b *Broker) connect(name string) (*nats.Conn, error) {
 	return nc, nil
 }
 
+// Wipe deletes every bucket, as losing JetStream's disk does while the server
+// runs: for drills. Within seconds they are there again, and the operator and
+// the agents fill them.
+func (b *Broker) Wipe(ctx context.Context) error {
+	nc, err := b.connect(accounts.RoleBuckets)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("open JetStream: %w", err)
+	}
+	for _, bucket := range wire.Buckets() {
+		if err := js.DeleteStream(ctx, bucket.Stream()); err != nil {
+			return fmt.Errorf("delete bucket %s: %w", bucket, err)
+		}
+	}
+	return nil
+}
+
 // Close ends every connection and the server, with its data on disk. It may be
 // called twice.
 func (b *Broker) Close() {
+	if b.stopKeeping != nil {
+		b.stopKeeping()
+	}
 	for _, nc := range b.conns {
 		nc.Close()
 	}

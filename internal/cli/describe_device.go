@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -75,15 +76,15 @@ func deploymentsFor(ctx context.Context, c client.Client, of map[string]string) 
 
 func writeDevice(w io.Writer, r *describeDeviceResult, now time.Time) error {
 	d, inv := r.Device, r.Device.Inventory
-	heartbeat := "never"
-	if d.LastHeartbeat != nil {
-		heartbeat = age(*d.LastHeartbeat, now) + " ago"
-	}
+	heartbeat := cmp.Or(ago(d.LastHeartbeat, now), "never")
 	fmt.Fprintf(w, "Device %s\n", d.DeviceID)
 	section(w, "", [][2]string{
+		{"In the way", d.InTheWay},
 		{"Labels", joinLabels(d.Labels)},
 		{"Heartbeat", heartbeat},
-		{"Registered", age(d.CreatedAt, now) + " ago"},
+		{"Enrolled", ago(d.Enrolled, now)},
+		{"Revoked", ago(d.Revoked, now)},
+		{"Machine", d.MachineID},
 	})
 	section(w, "Inventory", [][2]string{
 		{"Hostname", inv.Hostname},
@@ -114,6 +115,13 @@ func writeDevice(w io.Writer, r *describeDeviceResult, now time.Time) error {
 		rows = append(rows, []string{"  " + dep.Namespace, dep.Name, dep.Ready, problem})
 	}
 	return table(w, []string{"  NAMESPACE", "NAME", "READY", "ERROR HERE"}, rows)
+}
+
+func ago(t *time.Time, now time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return age(*t, now) + " ago"
 }
 
 func count(n int64) string {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -52,6 +54,13 @@ type deviceResult struct {
 	DeviceID      string             `json:"deviceId"`
 	Ready         string             `json:"ready"` // True, False or Unknown
 	Reason        string             `json:"reason,omitempty"`
+	Connected     string             `json:"connected"`          // as ready
+	UpToDate      string             `json:"upToDate"`           // as ready
+	InTheWay      string             `json:"inTheWay,omitempty"` // what keeps it from being both
+	MachineID     string             `json:"machineId,omitempty"`
+	Enrolled      *time.Time         `json:"enrolled,omitempty"`
+	Revoked       *time.Time         `json:"revoked,omitempty"`
+	Leaving       bool               `json:"leaving,omitempty"` // it is being off-boarded
 	Labels        map[string]string  `json:"labels,omitempty"`
 	Inventory     v1alpha1.Inventory `json:"inventory"`
 	LastHeartbeat *time.Time         `json:"lastHeartbeat,omitempty"`
@@ -60,10 +69,37 @@ type deviceResult struct {
 
 func newDeviceResult(d *v1alpha1.Device) deviceResult {
 	ready, reason := conditionOf(d.Status.Conditions, v1alpha1.ConditionReady)
+	connected, _ := conditionOf(d.Status.Conditions, v1alpha1.ConditionConnected)
+	upToDate, _ := conditionOf(d.Status.Conditions, v1alpha1.ConditionUpToDate)
 	return deviceResult{
-		DeviceID: d.Name, Ready: ready, Reason: reason, Labels: d.Labels, Inventory: d.Status.Inventory,
+		DeviceID: d.Name, Ready: ready, Reason: reason, Connected: connected, UpToDate: upToDate, InTheWay: inTheWay(d),
+		MachineID: d.Spec.MachineID, Enrolled: timeOf(d.Spec.Enrolled), Revoked: timeOf(d.Spec.Revoked), Leaving: d.DeletionTimestamp != nil,
+		Labels: d.Labels, Inventory: d.Status.Inventory,
 		LastHeartbeat: timeOf(d.Status.LastHeartbeat), CreatedAt: d.CreationTimestamp.UTC(),
 	}
+}
+
+// inTheWay is the one thing to look at first: what stops a device, or else what
+// stops its work. "" when nothing does.
+func inTheWay(d *v1alpha1.Device) string {
+	if d.DeletionTimestamp != nil {
+		return "it is being off-boarded"
+	}
+	for _, name := range []string{v1alpha1.ConditionIdentityConflict, v1alpha1.ConditionReady, v1alpha1.ConditionUpToDate} {
+		c := meta.FindStatusCondition(d.Status.Conditions, name)
+		good := metav1.ConditionTrue
+		if name == v1alpha1.ConditionIdentityConflict {
+			good = metav1.ConditionFalse
+		}
+		if c == nil || c.Status == good {
+			continue
+		}
+		if link := meta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionConnected); c.Reason == v1alpha1.ReasonDisconnected && link != nil {
+			return c.Message + " (" + link.Message + ")"
+		}
+		return c.Message
+	}
+	return ""
 }
 
 func runGetDevices(ctx context.Context, f *Factory, o *getDevicesOptions) error {
@@ -128,11 +164,11 @@ func writeDevices(w io.Writer, devices []deviceResult, now time.Time) error {
 			heartbeat = age(*d.LastHeartbeat, now)
 		}
 		rows = append(rows, []string{
-			d.DeviceID, d.Ready, d.Reason, d.Inventory.Architecture, d.Inventory.Model, d.Inventory.OS,
+			d.DeviceID, d.Ready, d.Reason, d.UpToDate, d.Inventory.Architecture, d.Inventory.Model, d.Inventory.OS,
 			d.Inventory.AgentVersion, heartbeat, age(d.CreatedAt, now),
 		})
 	}
-	return table(w, []string{"DEVICE", "READY", "REASON", "ARCH", "MODEL", "OS", "AGENT", "HEARTBEAT", "AGE"}, rows)
+	return table(w, []string{"DEVICE", "READY", "REASON", "UP-TO-DATE", "ARCH", "MODEL", "OS", "AGENT", "HEARTBEAT", "AGE"}, rows)
 }
 
 // completeDevices offers device ids; without a server it offers none.

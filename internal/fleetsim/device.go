@@ -43,6 +43,11 @@ type device struct {
 	link   *link.Link
 	pinned []ed25519.PublicKey
 
+	// What a soak's agents do otherwise; see agent.
+	steady   bool                                // all that it runs runs well
+	accepted func(before, after map[string]*job) // may be nil
+	now      func() time.Time
+
 	mu       sync.Mutex // over what follows; held while a state is written
 	revision uint64
 	work     map[string]*job
@@ -83,23 +88,28 @@ func (d *device) enrol(ctx context.Context) (api.Enrolment, error) {
 	return e, err
 }
 
-// connect opens the device's own connection and says what the device is.
-func (d *device) connect(ctx context.Context, e api.Enrolment) error {
+// open begins the device's own connection.
+func (d *device) open(ctx context.Context, e api.Enrolment, connected func()) (*link.Link, error) {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM([]byte(e.CAPEM)) {
-		return fmt.Errorf("device %s was enrolled without a CA", d.id)
+		return nil, fmt.Errorf("device %s was enrolled without a CA", d.id)
 	}
-	up := make(chan struct{}, 1)
-	l, err := link.Open(ctx, link.Config{
+	return link.Open(ctx, link.Config{
 		Device: d.id, URLs: e.NATSURLs, Roots: roots,
-		Source: key{d.id, string(e.PSK)},
-		Log:    slog.New(slog.DiscardHandler),
-		Connected: func() {
-			select {
-			case up <- struct{}{}:
-			default:
-			}
-		},
+		Source:    key{d.id, string(e.PSK)},
+		Log:       slog.New(slog.DiscardHandler),
+		Connected: connected,
+	})
+}
+
+// connect opens the device's connection and says what the device is.
+func (d *device) connect(ctx context.Context, e api.Enrolment) error {
+	up := make(chan struct{}, 1)
+	l, err := d.open(ctx, e, func() {
+		select {
+		case up <- struct{}{}:
+		default:
+		}
 	})
 	if err != nil {
 		return err
@@ -115,16 +125,21 @@ func (d *device) connect(ctx context.Context, e api.Enrolment) error {
 	if err := l.Subscribe(wire.HintSubject(d.id), func(string, []byte) { d.hint(ctx) }); err != nil {
 		return err
 	}
+	return d.introduce(ctx)
+}
+
+// introduce writes what the device is and that it lives.
+func (d *device) introduce(ctx context.Context) error {
 	info, err := json.Marshal(wire.DeviceInfo{
 		SchemaVersion: wire.SchemaVersion, Device: d.id, MachineID: d.machine(),
 		Labels:    map[string]string{Label: d.group.name},
 		Inventory: wire.Inventory{Hostname: d.id, Architecture: "amd64", ContainerEngine: "none"},
-		StartedAt: time.Now().UTC(),
+		StartedAt: d.now(),
 	})
 	if err != nil {
 		return err
 	}
-	if err := l.Put(ctx, wire.BucketInfo, wire.InfoKey(d.id), info); err != nil {
+	if err := d.link.Put(ctx, wire.BucketInfo, wire.InfoKey(d.id), info); err != nil {
 		return fmt.Errorf("device %s: %w", d.id, err)
 	}
 	return d.heartbeat(ctx)
@@ -134,7 +149,7 @@ func (d *device) heartbeat(ctx context.Context) error {
 	d.mu.Lock()
 	revision := d.revision
 	d.mu.Unlock()
-	data, err := json.Marshal(wire.Heartbeat{SchemaVersion: wire.SchemaVersion, Device: d.id, At: time.Now().UTC(), Revision: revision})
+	data, err := json.Marshal(wire.Heartbeat{SchemaVersion: wire.SchemaVersion, Device: d.id, At: d.now(), Revision: revision})
 	if err != nil {
 		return err
 	}
@@ -193,6 +208,9 @@ func (d *device) look(ctx context.Context) error {
 		}
 		work[entry.Name] = &job{hash: entry.SHA256, uid: desired.UID, generation: desired.Generation, phase: wire.PhasePending}
 	}
+	if d.accepted != nil {
+		d.accepted(d.work, work)
+	}
 	d.revision, d.work, d.behind = manifest.Revision, work, true
 	return nil
 }
@@ -201,17 +219,17 @@ func (d *device) look(ctx context.Context) error {
 func (d *device) report(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now := time.Now().UTC()
+	now := d.now()
 	state := wire.DeviceState{SchemaVersion: wire.SchemaVersion, Device: d.id, Revision: d.revision, At: now, Deployments: []wire.DeploymentState{}}
 	for name, j := range d.work {
 		entry := wire.DeploymentState{Name: name, UID: j.uid, Generation: j.generation, Since: now}
-		switch d.random.IntN(10) {
-		case 0:
-			entry.Phase, entry.Message = wire.PhaseFailed, "played failure"
-		case 1:
+		switch chance := d.random.IntN(10); {
+		case chance > 1 || d.steady:
+			entry.Phase = wire.PhaseRunning
+		case chance == 1:
 			entry.Phase = wire.PhasePending
 		default:
-			entry.Phase = wire.PhaseRunning
+			entry.Phase, entry.Message = wire.PhaseFailed, "played failure"
 		}
 		j.phase = entry.Phase
 		state.Deployments = append(state.Deployments, entry)

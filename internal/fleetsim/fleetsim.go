@@ -130,6 +130,7 @@ func newFleet(cfg Config) *fleet {
 			// The same seed gives the same reports, device by device.
 			random: rand.New(rand.NewPCG(cfg.Seed, uint64(i))),
 			work:   map[string]*job{},
+			now:    func() time.Time { return time.Now().UTC() },
 		}
 		g.devices = append(g.devices, d)
 		f.devices = append(f.devices, d)

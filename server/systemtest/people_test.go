@@ -57,6 +57,7 @@ func TestRolesInKubernetes(t *testing.T) {
 		}
 	}
 	testSignedIn(t, p)
+	testRegistrationIsGuarded(t, p)
 	who, err := client(t, p).AuthenticationV1().SelfSubjectReviews().Create(t.Context(), &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)

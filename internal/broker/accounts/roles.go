@@ -54,7 +54,7 @@ func Roles() []Role {
 
 	buckets := Role{Name: RoleBuckets, Account: wire.AccountFleet, Publish: []string{"$JS.API.INFO"}}
 	for _, b := range wire.Buckets() {
-		buckets.Publish = append(buckets.Publish, streamAPI("INFO", b), streamAPI("CREATE", b), streamAPI("UPDATE", b))
+		buckets.Publish = append(buckets.Publish, streamAPI("INFO", b), streamAPI("CREATE", b), streamAPI("UPDATE", b), streamAPI("DELETE", b))
 	}
 
 	return []Role{

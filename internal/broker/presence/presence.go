@@ -25,6 +25,10 @@ const (
 	// eventBacklog holds the events of a fleet that comes back at once.
 	eventBacklog = 64 << 10
 	startTimeout = 10 * time.Second
+	// relistEvery corrects what was missed: a server that died takes its
+	// devices with it and says nothing, and a flood of events may overflow.
+	relistEvery = time.Minute
+	relistRetry = 2 * time.Second
 )
 
 // Connection is one device's link.
@@ -53,14 +57,16 @@ type Tracker struct {
 	log *slog.Logger
 	opt Options
 
-	mu    sync.Mutex
-	table table
+	mu       sync.Mutex
+	table    table
+	complete bool // a listing succeeded since the system account was last lost
+	watchers map[*watcher]struct{}
 }
 
 // Start follows connections until ctx ends. Those that were there before are
 // known about a second later.
 func Start(ctx context.Context, nc *nats.Conn, log *slog.Logger, opt Options) (*Tracker, error) {
-	t := &Tracker{nc: nc, log: log, opt: opt, table: newTable()}
+	t := &Tracker{nc: nc, log: log, opt: opt, table: newTable(), watchers: map[*watcher]struct{}{}}
 	// One channel for both subjects keeps their order.
 	events := make(chan *nats.Msg, eventBacklog)
 	relist := make(chan struct{}, 1)
@@ -73,12 +79,14 @@ func Start(ctx context.Context, nc *nats.Conn, log *slog.Logger, opt Options) (*
 		}
 		subs = append(subs, sub)
 	}
-	nc.SetReconnectHandler(func(*nats.Conn) {
+	ask := func() {
 		select {
 		case relist <- struct{}{}:
 		default:
 		}
-	})
+	}
+	nc.SetDisconnectErrHandler(func(*nats.Conn, error) { t.lost() })
+	nc.SetReconnectHandler(func(*nats.Conn) { ask() })
 	if err := nc.FlushTimeout(startTimeout); err != nil {
 		return nil, fmt.Errorf("follow connections: %w", err)
 	}
@@ -98,14 +106,18 @@ func Start(ctx context.Context, nc *nats.Conn, log *slog.Logger, opt Options) (*
 		}
 	}()
 	go func() {
+		regular := time.NewTicker(relistEvery)
+		defer regular.Stop()
 		for {
 			select {
 			case <-ctx.Done():
 				return
+			case <-regular.C:
 			case <-relist:
-				if err := t.relist(ctx); err != nil && ctx.Err() == nil {
-					log.Warn("connected devices may be out of date", "op", "presence", "error", err)
-				}
+			}
+			if err := t.relist(ctx); err != nil && ctx.Err() == nil {
+				log.Warn("connected devices may be out of date", "op", "presence", "error", err)
+				time.AfterFunc(relistRetry, ask)
 			}
 		}
 	}()
@@ -164,6 +176,7 @@ func (t *Tracker) handle(msg *nats.Msg) {
 		t.mu.Lock()
 		t.table.remove(c)
 		t.mu.Unlock()
+		t.tell(c.Device)
 		return
 	}
 	t.connected(c)
@@ -175,6 +188,7 @@ func (t *Tracker) connected(c Connection) {
 	older := t.table.add(c)
 	flapping := len(older) > 0 && t.table.replaced(c.Device, time.Now())
 	t.mu.Unlock()
+	t.tell(c.Device)
 	for _, o := range older {
 		t.log.Info("connection replaced by a newer one", "op", "presence", "device", o.Device, "host", o.Host, "newer", c.Host)
 		go t.end(o)

@@ -37,10 +37,18 @@ func (t *Tracker) relist(ctx context.Context) error {
 		}
 	}
 	t.mu.Lock()
-	added := t.table.endListing(before, listed)
+	added, gone := t.table.endListing(before, listed)
+	first := err == nil && !t.complete
+	t.complete = t.complete || err == nil
 	t.mu.Unlock()
 	for _, c := range added {
 		t.connected(c)
+	}
+	for _, c := range gone {
+		t.tell(c.Device)
+	}
+	if first {
+		t.tell("")
 	}
 	if err != nil {
 		return fmt.Errorf("list connected devices: %w", err)

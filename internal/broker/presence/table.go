@@ -107,8 +107,9 @@ func (t *table) replaced(device string, now time.Time) bool {
 	return flapping
 }
 
-// beginListing and endListing bracket a listing of what is connected; the
-// table then has what was listed and what came while it was listed.
+// beginListing and endListing bracket a listing of what is connected. added is
+// to be added; ended has been removed. The table then has what was listed and
+// what came while it was listed.
 func (t *table) beginListing() (before map[connKey]Connection) {
 	t.listing = true
 	before = map[connKey]Connection{}
@@ -120,19 +121,20 @@ func (t *table) beginListing() (before map[connKey]Connection) {
 	return before
 }
 
-func (t *table) endListing(before map[connKey]Connection, listed []Connection) (added []Connection) {
+func (t *table) endListing(before map[connKey]Connection, listed []Connection) (added, ended []Connection) {
 	seen := map[connKey]bool{}
 	for _, c := range listed {
 		seen[c.key()] = true
-		if !t.gone[c.key()] {
+		if _, known := t.devices[c.Device][c.key()]; !known && !t.gone[c.key()] {
 			added = append(added, c)
 		}
 	}
 	for k, c := range before {
 		if !seen[k] {
 			t.remove(c)
+			ended = append(ended, c)
 		}
 	}
 	t.listing, t.gone = false, map[connKey]bool{}
-	return added
+	return added, ended
 }

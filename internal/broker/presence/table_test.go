@@ -34,6 +34,8 @@ func TestListingDoesNotReviveWhatEnded(t *testing.T) {
 	tb := newTable()
 	stays, vanished, ends := link("a", 1, 0), link("a", 2, 0), link("a", 3, 0)
 	stays.Device, vanished.Device, ends.Device = "stays", "vanished", "ends"
+	missed := link("a", 5, 0) // its connect was not heard
+	missed.Device = "missed"
 	tb.add(stays)
 	tb.add(vanished)
 	before := tb.beginListing()
@@ -41,10 +43,14 @@ func TestListingDoesNotReviveWhatEnded(t *testing.T) {
 	came := link("a", 4, 0)
 	came.Device = "came"
 	tb.add(came)
-	for _, c := range tb.endListing(before, []Connection{stays, ends}) {
+	added, ended := tb.endListing(before, []Connection{stays, ends, missed})
+	for _, c := range added {
 		tb.add(c)
 	}
-	for device, want := range map[string]bool{"stays": true, "vanished": false, "ends": false, "came": true} {
+	if len(added) != 1 || added[0].Device != "missed" || len(ended) != 1 || ended[0].Device != "vanished" {
+		t.Errorf("added %v, ended %v", added, ended)
+	}
+	for device, want := range map[string]bool{"stays": true, "vanished": false, "ends": false, "came": true, "missed": true} {
 		if _, ok := tb.newest(device); ok != want {
 			t.Errorf("%s: connected %v, want %v", device, ok, want)
 		}

@@ -12,13 +12,16 @@ import (
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,shortName=fleetdev,categories=fleet
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Connected",type=string,JSONPath=`.status.conditions[?(@.type=="Connected")].status`
+// +kubebuilder:printcolumn:name="Up-To-Date",type=string,JSONPath=`.status.conditions[?(@.type=="UpToDate")].status`
 // +kubebuilder:printcolumn:name="Arch",type=string,JSONPath=`.status.inventory.architecture`
-// +kubebuilder:printcolumn:name="Model",type=string,JSONPath=`.status.inventory.model`
-// +kubebuilder:printcolumn:name="OS",type=string,JSONPath=`.status.inventory.os`
 // +kubebuilder:printcolumn:name="Agent",type=string,JSONPath=`.status.inventory.agentVersion`
 // +kubebuilder:printcolumn:name="Heartbeat",type=date,JSONPath=`.status.lastHeartbeat`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
-// +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Model",type=string,priority=1,JSONPath=`.status.inventory.model`
+// +kubebuilder:printcolumn:name="OS",type=string,priority=1,JSONPath=`.status.inventory.os`
+// +kubebuilder:printcolumn:name="In The Way",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="UpToDate")].message`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')",message="metadata.name (the device id) must be one RFC 1123 label of at most 63 characters: a-z, 0-9 and -, with a letter or digit at both ends"
 type Device struct {
 	metav1.TypeMeta   `json:",inline"`

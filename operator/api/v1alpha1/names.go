@@ -31,11 +31,15 @@ const (
 // registration in a Device's spec with Kubernetes' own means.
 const VerbEnroll = "enroll"
 
-// ConditionReady on a Device: heartbeats arrive.
-const ConditionReady = "Ready"
-
-// ConditionIdentityConflict on a Device: another machine claims its id.
-const ConditionIdentityConflict = "IdentityConflict"
+// The conditions of a Device.
+const (
+	ConditionReady     = "Ready"     // it is let in, connected, and its agent gives signs of life
+	ConditionConnected = "Connected" // it has a connection to NATS
+	ConditionUpToDate  = "UpToDate"  // it runs what it should
+	// ConditionIdentityConflict is there from the first report of another
+	// machine that claims the device's id.
+	ConditionIdentityConflict = "IdentityConflict"
+)
 
 // The conditions of a Deployment.
 const (
@@ -45,13 +49,44 @@ const (
 	ConditionNameConflict = "NameConflict" // an older Deployment elsewhere has the name
 )
 
-// The reasons of a Device's conditions.
+// The reasons of a Device's condition Ready.
 const (
-	ReasonHeartbeat         = "HeartbeatReceived"
-	ReasonHeartbeatMissed   = "HeartbeatMissed"
-	ReasonNeverSeen         = "NeverSeen"
+	ReasonHeartbeat       = "HeartbeatReceived" // True
+	ReasonHeartbeatMissed = "HeartbeatMissed"   // three in a row, though it may be connected
+	ReasonNeverSeen       = "NeverSeen"         // no heartbeat yet
+	ReasonRevoked         = "Revoked"           // spec.revoked is set
+	ReasonNotEnrolled     = "NotEnrolled"       // spec.enrolled is not
+	ReasonDisconnected    = "Disconnected"      // also of Connected
+)
+
+// The reasons of a Device's condition Connected, beside Disconnected. Where
+// nobody can tell, as while NATS is away, the condition stays as it was.
+const (
+	ReasonConnected      = "Connected" // True
+	ReasonNeverConnected = "NeverConnected"
+)
+
+// The reasons of a Device's condition UpToDate. While many devices change at the
+// same time it lags behind the Deployments' aggregates, which are exact.
+const (
+	ReasonUpToDate           = "UpToDate"           // True
+	ReasonManifestPending    = "ManifestPending"    // it has yet to fetch its newest desired state
+	ReasonManifestRefused    = "ManifestRefused"    // it cannot work on it; the message says why
+	ReasonDeploymentsPending = "DeploymentsPending" // the message names them
+	ReasonDeploymentsFailed  = "DeploymentsFailed"  // the message names them, and says why
+	ReasonNoReport           = "NoReport"           // Unknown
+)
+
+// The reasons of a Device's condition IdentityConflict.
+const (
 	ReasonMachineIDMatches  = "MachineIDMatches"
 	ReasonMachineIDMismatch = "MachineIDMismatch"
+)
+
+// Reasons of events about a Device, beside those of its conditions.
+const (
+	EventEnrolled = "Enrolled"
+	EventFlapping = "ConnectionFlapping"
 )
 
 // The reasons of a Deployment's conditions.
