@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -33,6 +34,9 @@ func TestMain(m *testing.M) { os.Exit(operatortest.Main(m)) }
 
 // deadline is how long anything in these tests may take to come true.
 const deadline = 20 * time.Second
+
+// emptyLimit is how long it may take to remove what a test made.
+const emptyLimit = 3 * time.Minute
 
 // fleet is a real API server, a store, and what tests do with them. Everything
 // in the API is removed when the test ends.
@@ -62,7 +66,9 @@ func newFleet(t *testing.T) *fleet {
 	if err := v1alpha1.AddToScheme(scheme); err != nil {
 		t.Fatal(err)
 	}
-	c, err := client.New(operatortest.Config(t), client.Options{Scheme: scheme})
+	config := operatortest.Config(t)
+	config.QPS = -1
+	c, err := client.New(config, client.Options{Scheme: scheme})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,17 +96,24 @@ func quickTiming() operator.Timing {
 
 // empty removes every object, finalizers first: no operator runs any more.
 func (f *fleet) empty() {
-	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	ctx, cancel := context.WithTimeout(context.Background(), emptyLimit)
 	defer cancel()
+	var group errgroup.Group
+	group.SetLimit(32)
 	drop := func(o client.Object) {
-		patch := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))
-		if err := client.IgnoreNotFound(f.client.Patch(ctx, o, patch)); err != nil {
-			f.Error(err)
-		}
-		if err := client.IgnoreNotFound(f.client.Delete(ctx, o)); err != nil {
-			f.Error(err)
-		}
+		group.Go(func() error {
+			patch := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))
+			if err := client.IgnoreNotFound(f.client.Patch(ctx, o, patch)); err != nil {
+				return err
+			}
+			return client.IgnoreNotFound(f.client.Delete(ctx, o))
+		})
 	}
+	defer func() {
+		if err := group.Wait(); err != nil {
+			f.Error(err)
+		}
+	}()
 	var deployments v1alpha1.DeploymentList
 	var devices v1alpha1.DeviceList
 	var revisions v1alpha1.DeploymentRevisionList // nobody collects garbage behind the fence

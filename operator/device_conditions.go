@@ -48,7 +48,7 @@ func (c *core) judge(rec *record, link linkState, now time.Time) (v verdict, set
 		return disconnected, true
 	case silence < c.timing.HeartbeatTimeout:
 		return alive, true
-	case link.up && now.Sub(link.conn.Since) < connectGrace:
+	case link.up && now.Sub(link.conn.Since) < min(connectGrace, c.timing.HeartbeatTimeout):
 		return missing, false
 	case rec.lastSeen.IsZero():
 		return neverSeen, true
