@@ -13,9 +13,12 @@ import (
 	"github.com/nationtech/fleetctl/internal/wire"
 )
 
-// maxCommands is how many commands are carried out at the same time; another
-// one is refused.
-const maxCommands = 8
+// How many commands are carried out at the same time; another one is refused.
+// Forwarded connections count apart: a browser opens several for one page.
+const (
+	maxCommands    = 8
+	maxConnections = 32
+)
 
 // handler carries out one verb and writes the answer's data.
 type handler func(ctx context.Context, c wire.Command, out io.Writer) error
@@ -26,6 +29,7 @@ func (a *Agent) handlers() map[wire.Verb]handler {
 		wire.VerbPing: func(context.Context, wire.Command, io.Writer) error { return nil },
 	}
 	maps.Copy(verbs, a.handHandlers())
+	maps.Copy(verbs, a.sessionHandlers())
 	return verbs
 }
 
@@ -39,10 +43,14 @@ func (a *Agent) subscribe(ctx context.Context) error {
 	}
 	verbs := a.handlers()
 	quick, long := make(chan struct{}, maxCommands), make(chan struct{}, maxCommands)
+	connections := make(chan struct{}, maxConnections)
 	return a.link.Subscribe(wire.CommandSubject(a.cfg.Device, "*"), func(subject string, data []byte) {
 		places := long
-		if subject == wire.CommandSubject(a.cfg.Device, string(wire.VerbPing)) {
+		switch subject {
+		case wire.CommandSubject(a.cfg.Device, string(wire.VerbPing)):
 			places = quick // followed logs take no place of a ping
+		case wire.CommandSubject(a.cfg.Device, string(wire.VerbForward)):
+			places = connections
 		}
 		a.command(ctx, subject, data, verbs, places)
 	})
@@ -67,8 +75,12 @@ func (a *Agent) command(ctx context.Context, subject string, data []byte, verbs 
 		}
 		return
 	}
-	if verb == wire.VerbStream {
-		a.streams.control(c.Body) // seeing one again does nothing more: its nonce needs no memory
+	switch verb { // seeing one of these again does nothing more: their nonces need no memory
+	case wire.VerbStream:
+		a.streams.control(c.Body)
+		return
+	case wire.VerbInput:
+		a.streams.input(c.Body)
 		return
 	}
 	if err := a.nonces.Use(c.Nonce, c.Expires, now); err != nil {

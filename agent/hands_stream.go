@@ -66,6 +66,23 @@ func (s *streams) control(body json.RawMessage) {
 	}
 }
 
+// input hands on a piece of a running command's input.
+func (s *streams) input(body json.RawMessage) {
+	var piece wire.StreamInput
+	if json.Unmarshal(body, &piece) != nil {
+		return
+	}
+	s.mu.Lock()
+	one := s.all[piece.Stream]
+	s.mu.Unlock()
+	if one == nil {
+		return
+	}
+	if err := one.input.put(piece); err != nil {
+		one.cancel(err)
+	}
+}
+
 // stream sends one command's answer in parts, no faster than they arrive. It
 // is the writer of the command's handler.
 type stream struct {
@@ -74,11 +91,13 @@ type stream struct {
 	send     func(wire.Reply) error
 	in       chan []byte
 	controls chan uint64
+	input    *Input
 }
 
 func newStream(ctx context.Context, send func(wire.Reply) error) *stream {
 	s := &stream{send: send, in: make(chan []byte), controls: make(chan uint64)}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	s.input = newInput(s.ctx)
 	return s
 }
 
@@ -106,7 +125,7 @@ func (s *stream) pump() (next uint64, rest []byte, err error) {
 	lease := time.NewTimer(streamLease)
 	defer lease.Stop()
 	reply := func(data []byte) error {
-		err := s.send(wire.Reply{SchemaVersion: wire.SchemaVersion, Sequence: next, Data: data})
+		err := s.send(wire.Reply{SchemaVersion: wire.SchemaVersion, Sequence: next, Data: data, Consumed: s.input.tell()})
 		next++
 		return err
 	}
@@ -136,6 +155,10 @@ func (s *stream) pump() (next uint64, rest []byte, err error) {
 			received = max(received, min(n, next))
 			lease.Reset(streamLease)
 			if err := reply(nil); err != nil { // a sign of life
+				return next, nil, err
+			}
+		case <-s.input.consumed:
+			if err := reply(nil); err != nil { // the sender may go on
 				return next, nil, err
 			}
 		case <-lease.C:

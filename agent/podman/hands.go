@@ -119,25 +119,17 @@ func (r *Runtime) Inspect(ctx context.Context, t wire.Target) ([]byte, error) {
 // Logs writes the output of one service in frames, for as long as its
 // container exists when r.Follow is set.
 func (r *Runtime) Logs(ctx context.Context, req wire.LogsRequest, out io.Writer) error {
-	list, err := r.targets(ctx, req.Target)
+	c, err := r.one(ctx, req.Target)
 	if err != nil {
 		return err
 	}
-	if first := list[0].Labels[labelService]; list[len(list)-1].Labels[labelService] != first {
-		var names []string
-		for _, c := range list {
-			names = append(names, c.Labels[labelService])
-		}
-		return &wire.ReplyError{Code: wire.ReplyBadRequest, Message: fmt.Sprintf(
-			"deployment %s has several services (%s): say which", req.Deployment, strings.Join(slices.Compact(names), ", "))}
-	}
-	body, err := r.client.Logs(ctx, list[0].ID, req)
+	body, err := r.client.Logs(ctx, c.ID, req)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
 	if _, err := io.Copy(out, body); err != nil {
-		return fmt.Errorf("follow the logs of %s: %w", list[0].Names, err)
+		return fmt.Errorf("follow the logs of %s: %w", c.Names, err)
 	}
 	return nil
 }

@@ -85,7 +85,11 @@ func (s *Sender) Send(ctx context.Context, r Request, onData func([]byte)) error
 		case err != nil:
 			return fmt.Errorf("%s %s: %w", r.Verb, r.Device, err)
 		}
-		done, err := receive(r.Device, msg.Data, next, onData)
+		done, err := receive(r.Device, msg.Data, next, func(reply wire.Reply) {
+			if len(reply.Data) > 0 && onData != nil {
+				onData(reply.Data)
+			}
+		})
 		if done || err != nil {
 			return err
 		}
@@ -93,7 +97,7 @@ func (s *Sender) Send(ctx context.Context, r Request, onData func([]byte)) error
 }
 
 // receive handles the reply that should have the number next.
-func receive(device string, data []byte, next uint64, onData func([]byte)) (done bool, err error) {
+func receive(device string, data []byte, next uint64, onReply func(wire.Reply)) (done bool, err error) {
 	var reply wire.Reply
 	if err := json.Unmarshal(data, &reply); err != nil {
 		return false, fmt.Errorf("decode answer of %s: %w", device, err)
@@ -101,9 +105,7 @@ func receive(device string, data []byte, next uint64, onData func([]byte)) (done
 	if reply.Sequence != next {
 		return false, fmt.Errorf("answer of %s has a gap: part %d came as part %d", device, reply.Sequence, next)
 	}
-	if len(reply.Data) > 0 && onData != nil {
-		onData(reply.Data)
-	}
+	onReply(reply)
 	if reply.Error != nil {
 		return true, &RefusedError{Device: device, Reply: *reply.Error}
 	}

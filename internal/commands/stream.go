@@ -29,6 +29,10 @@ const (
 // soon waits as well. r.Timeout is the longest silence of the device. When
 // Stream returns early, since ctx ended or onData failed, the device is told.
 func (s *Sender) Stream(ctx context.Context, r Request, onData func([]byte) error) error {
+	return s.stream(ctx, r, nil, onData)
+}
+
+func (s *Sender) stream(ctx context.Context, r Request, input <-chan wire.StreamInput, onData func([]byte) error) error {
 	if err := wire.ValidateDeviceID(r.Device); err != nil {
 		return err
 	}
@@ -48,7 +52,8 @@ func (s *Sender) Stream(ctx context.Context, r Request, onData func([]byte) erro
 	if err := s.publish(r.Device, r.Verb, nonce, r.Timeout, r.Body); err != nil {
 		return err
 	}
-	next, whole, err := s.follow(ctx, r, nonce, replies, onData)
+	in := &inlet{sender: s, device: r.Device, stream: nonce, from: input}
+	next, whole, err := s.follow(ctx, r, in, replies, onData)
 	if !whole {
 		_ = s.control(r.Device, wire.StreamControl{Stream: nonce, Received: next, Cancel: true}) // its lease ends by itself
 	}
@@ -56,7 +61,7 @@ func (s *Sender) Stream(ctx context.Context, r Request, onData func([]byte) erro
 }
 
 // follow collects the answer; whole says that the device is done with it.
-func (s *Sender) follow(ctx context.Context, r Request, nonce string, replies <-chan *nats.Msg, onData func([]byte) error) (next uint64, whole bool, err error) {
+func (s *Sender) follow(ctx context.Context, r Request, in *inlet, replies <-chan *nats.Msg, onData func([]byte) error) (next uint64, whole bool, err error) {
 	silence := time.NewTimer(r.Timeout)
 	defer silence.Stop()
 	beat := time.NewTicker(keepAlive)
@@ -67,7 +72,12 @@ func (s *Sender) follow(ctx context.Context, r Request, nonce string, replies <-
 		case msg := <-replies:
 			silence.Reset(r.Timeout)
 			var failed error
-			whole, err = receive(r.Device, msg.Data, next, func(data []byte) { failed = onData(data) })
+			whole, err = receive(r.Device, msg.Data, next, func(reply wire.Reply) {
+				in.consumed = max(in.consumed, min(reply.Consumed, in.sent))
+				if len(reply.Data) > 0 {
+					failed = onData(reply.Data)
+				}
+			})
 			next++
 			if err == nil {
 				err = failed
@@ -79,6 +89,11 @@ func (s *Sender) follow(ctx context.Context, r Request, nonce string, replies <-
 			if next-acknowledged < creditEvery {
 				continue
 			}
+		case piece, more := <-in.ready():
+			if err := in.pass(piece, more); err != nil {
+				return next, false, err
+			}
+			continue
 		case <-beat.C:
 		case <-silence.C:
 			return next, false, fmt.Errorf("%s %s: %w", r.Verb, r.Device, ErrNoAnswer)
@@ -86,7 +101,7 @@ func (s *Sender) follow(ctx context.Context, r Request, nonce string, replies <-
 			return next, false, fmt.Errorf("%s %s: %w", r.Verb, r.Device, context.Cause(ctx))
 		}
 		acknowledged = next
-		if err := s.control(r.Device, wire.StreamControl{Stream: nonce, Received: next}); err != nil {
+		if err := s.control(r.Device, wire.StreamControl{Stream: in.stream, Received: next}); err != nil {
 			return next, false, err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/nationtech/fleetctl/internal/hint"
 	"github.com/nationtech/fleetctl/internal/identity/role"
@@ -65,6 +66,13 @@ func handler(cfg Config) http.Handler {
 	mux.HandleFunc("GET /v1/joins", h.pendingJoins)
 	mux.HandleFunc("POST /v1/devices/{id}/join/approve", h.audited(role.Admin, "approve join", h.approveJoin))
 	mux.HandleFunc("DELETE /v1/devices/{id}/join", h.audited(role.Admin, "deny join", h.denyJoin))
+	mux.HandleFunc("POST /v1/devices/{id}/commands/stop", streamed[wire.Target](h, wire.VerbStop))
+	mux.HandleFunc("POST /v1/devices/{id}/commands/start", streamed[wire.Target](h, wire.VerbStart))
+	mux.HandleFunc("POST /v1/devices/{id}/commands/stat", streamed[wire.CopyRequest](h, wire.VerbStat))
+	mux.HandleFunc("POST /v1/devices/{id}/commands/download", streamed[wire.CopyRequest](h, wire.VerbDownload))
+	mux.HandleFunc("POST "+sessionPath+"exec", session[wire.ExecRequest](h, wire.VerbExec))
+	mux.HandleFunc("POST "+sessionPath+"forward", session[wire.ForwardRequest](h, wire.VerbForward))
+	mux.HandleFunc("POST "+sessionPath+"upload", session[wire.CopyRequest](h, wire.VerbUpload))
 	mux.HandleFunc("GET /v1/audit", h.queryAudit)
 	mux.HandleFunc("GET /v1/signin", h.open(func(context.Context) (any, error) { return cfg.SignIn, nil }))
 	return h.limited(mux)
@@ -83,8 +91,11 @@ func (h *handlers) limited(mux *http.ServeMux) http.Handler {
 		}
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
-		if _, pattern := mux.Handler(r); pattern == "" {
+		_, pattern := mux.Handler(r)
+		if !strings.Contains(pattern, sessionPath) { // which read what is unlimited in pieces that are not
+			r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
+		}
+		if pattern == "" {
 			h.answer(w, r, nil, h.unrouted(mux, r))
 			return
 		}

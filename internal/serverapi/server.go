@@ -58,6 +58,7 @@ type Presence interface {
 type Commander interface {
 	Send(ctx context.Context, r commands.Request, onData func([]byte)) error
 	Stream(ctx context.Context, r commands.Request, onData func([]byte) error) error
+	Session(ctx context.Context, r commands.Request, input <-chan wire.StreamInput, onData func([]byte) error) error
 }
 
 // Config of the API; everything is required but PSK, Pages and Stopping.

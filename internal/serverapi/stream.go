@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -29,7 +30,7 @@ var errClientGone = errors.New("the client has gone")
 
 // aboutTarget is the body of a streamed command.
 type aboutTarget interface {
-	wire.Target | wire.LogsRequest
+	wire.Target | wire.LogsRequest | wire.CopyRequest | wire.ExecRequest | wire.ForwardRequest
 	Validate() error
 }
 
@@ -38,45 +39,62 @@ type aboutTarget interface {
 // goes; a failure after the beginning is in a trailer.
 func streamed[T aboutTarget](h *handlers, verb wire.Verb) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if err := h.cfg.Audit.Usable(); err != nil {
-			h.answer(w, r, nil, err)
-			return
-		}
-		out := &part{w: w, control: http.NewResponseController(w)}
-		c, err := h.admit(r, role.Operator)
-		var body T
-		if err == nil {
-			err = decode(r, &body)
-		}
-		if err == nil {
-			if invalid := body.Validate(); invalid != nil {
-				err = fail(http.StatusBadRequest, api.CodeBadRequest, invalid.Error(), "")
+		h.serveStream(w, r, verb, func() (any, error) {
+			var body T
+			if err := decode(r, &body); err != nil {
+				return nil, err
 			}
-		}
-		action := string(verb)
-		if err == nil {
-			// Recorded before anything is shown: it may take hours until the end.
-			action += " " + targetOf(body)
-			err = h.record(c, action, "begun")
-		}
-		if err == nil {
-			err = h.stream(c, verb, body, out)
-		}
-		result := "ok"
-		if err != nil {
-			result = err.Error()
-		}
-		if failed := h.record(c, action, result); failed != nil {
-			err = failed
-		}
-		switch {
-		case err != nil && out.begun:
-			h.trailer(w, r, err)
-		case err != nil:
-			h.answer(w, r, nil, err)
-		case !out.begun:
-			out.begin()
-		}
+			return body, invalid(body.Validate())
+		}, h.stream)
+	}
+}
+
+func invalid(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fail(http.StatusBadRequest, api.CodeBadRequest, err.Error(), "")
+}
+
+// carryOut has a command carried out and hands its answer on.
+type carryOut func(c call, verb wire.Verb, body any, out *part) error
+
+// serveStream checks who asks and for what, keeps the record, and tells how it
+// went.
+func (h *handlers) serveStream(w http.ResponseWriter, r *http.Request, verb wire.Verb, read func() (any, error), do carryOut) {
+	if err := h.cfg.Audit.Usable(); err != nil {
+		h.answer(w, r, nil, err)
+		return
+	}
+	out := &part{w: w, control: http.NewResponseController(w)}
+	c, err := h.admit(r, role.Operator)
+	var body any
+	if err == nil {
+		body, err = read()
+	}
+	action := string(verb)
+	if err == nil {
+		// Recorded before anything is shown: it may take hours until the end.
+		action += " " + targetOf(body)
+		err = h.record(c, action, "begun")
+	}
+	if err == nil {
+		err = do(c, verb, body, out)
+	}
+	result := "ok"
+	if err != nil {
+		result = err.Error()
+	}
+	if failed := h.record(c, action, result); failed != nil {
+		err = failed
+	}
+	switch {
+	case err != nil && out.begun:
+		h.trailer(w, r, err)
+	case err != nil:
+		h.answer(w, r, nil, err)
+	case !out.begun:
+		out.begin()
 	}
 }
 
@@ -86,12 +104,34 @@ func targetOf(body any) string {
 		return strings.TrimSuffix(b.Deployment+"/"+b.Service, "/")
 	case wire.LogsRequest:
 		return targetOf(b.Target)
+	case wire.CopyRequest:
+		return targetOf(b.Target) + " " + clipped(b.Path)
+	case wire.ForwardRequest:
+		return fmt.Sprintf("%s port %d", targetOf(b.Target), b.Port)
+	case wire.ExecRequest:
+		return fmt.Sprintf("%s %s", targetOf(b.Target), clipped(fmt.Sprintf("%q", b.Command)))
 	}
 	return ""
 }
 
+// clipped bounds what a person typed, for the record.
+func clipped(s string) string {
+	const most = 300
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
+}
+
 // stream carries out one command and hands its answer on.
 func (h *handlers) stream(c call, verb wire.Verb, body any, out *part) error {
+	return h.steer(c, verb, body, out, func(ctx context.Context, request commands.Request) error {
+		return h.cfg.Commands.Stream(ctx, request, out.write)
+	})
+}
+
+// steer has send carry out a command, until the device or the client goes.
+func (h *handlers) steer(c call, verb wire.Verb, body any, out *part, send func(context.Context, commands.Request) error) error {
 	select {
 	case h.long <- struct{}{}:
 		defer func() { <-h.long }()
@@ -112,7 +152,7 @@ func (h *handlers) stream(c call, verb wire.Verb, body any, out *part) error {
 	ctx, cancel := context.WithCancelCause(c.Context())
 	defer cancel(nil)
 	go h.watchPresence(ctx, c, cancel)
-	err = h.cfg.Commands.Stream(ctx, commands.Request{Device: c.device, Verb: verb, Body: data, Timeout: silenceLimit}, out.write)
+	err = send(ctx, commands.Request{Device: c.device, Verb: verb, Body: data, Timeout: silenceLimit})
 	var offline *failure
 	switch {
 	case err == nil:

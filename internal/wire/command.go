@@ -76,6 +76,8 @@ type Reply struct {
 	Data          []byte      `json:"data,omitempty"`
 	Done          bool        `json:"done,omitempty"`
 	Error         *ReplyError `json:"error,omitempty"` // with Done
+	// Consumed is how many pieces of the command's input were read so far.
+	Consumed uint64 `json:"consumed,omitempty"`
 }
 
 // ReplyCode says why a command failed, for a program to branch on.

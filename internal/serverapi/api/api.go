@@ -147,6 +147,10 @@ type Audit struct {
 // answer failed after it had begun.
 const StreamErrorTrailer = "Fleet-Error"
 
+// FrameRequest is the kind of the first frame of a session's request body: the
+// command's body in JSON. The frames of input that follow are wire's.
+const FrameRequest = 16
+
 // Code says why a request failed, for a program to branch on.
 type Code string
 

@@ -14,6 +14,13 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 2 && os.Args[1] == "tool" {
+		code, err := tool(os.Args[2:])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "demoapp:", err)
+		}
+		os.Exit(code)
+	}
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "demoapp:", err)
 		os.Exit(1)

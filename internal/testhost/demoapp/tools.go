@@ -1,0 +1,69 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// tool is what tests run in the container, whose image has no shell.
+func tool(args []string) (int, error) {
+	switch args[0] {
+	case "cat":
+		_, err := io.Copy(os.Stdout, os.Stdin)
+		return 0, err
+	case "exit":
+		fmt.Println("to stdout")
+		fmt.Fprintln(os.Stderr, "to stderr")
+		code, err := strconv.Atoi(args[1])
+		return code, err
+	case "wait": // for a signal
+		fmt.Println("waiting")
+		select {}
+	case "terminal":
+		return 0, terminal()
+	}
+	return 2, fmt.Errorf("no tool %q", args[0])
+}
+
+// terminal tells its size, each time that it changes, and what interrupts it.
+func terminal() error {
+	events := make(chan os.Signal, 8)
+	signal.Notify(events, syscall.SIGWINCH, os.Interrupt)
+	lines := make(chan string)
+	go func() {
+		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+			lines <- in.Text()
+		}
+		close(lines)
+	}()
+	size := func() {
+		if w, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ); err == nil {
+			fmt.Printf("size %dx%d\n", w.Col, w.Row)
+		} else {
+			fmt.Println("no terminal:", err)
+		}
+	}
+	size()
+	for {
+		select {
+		case s := <-events:
+			if s == os.Interrupt {
+				fmt.Println("interrupted, and going on")
+				continue
+			}
+			size()
+		case line, more := <-lines:
+			if !more {
+				return nil
+			}
+			fmt.Println("read", line)
+		}
+	}
+}
