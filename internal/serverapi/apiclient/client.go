@@ -178,54 +178,70 @@ func (c *Client) ask(ctx context.Context, what, method string, query url.Values,
 	return nil
 }
 
-// send gives the answer to one request, of whatever status; the caller closes
-// its body. A refused token is renewed once.
+// send makes a request with a body in JSON, or none.
 func (c *Client) send(ctx context.Context, through *http.Client, what, method string, query url.Values, in any, path ...string) (*http.Response, error) {
-	var body []byte
+	r := outgoing{what: what, method: method, query: query, path: path, body: func() io.Reader { return nil }}
 	if in != nil {
-		var err error
-		if body, err = json.Marshal(in); err != nil {
-			return nil, fmt.Errorf("%s: %w", what, err)
-		}
-	}
-	target := c.base.JoinPath(path...)
-	target.RawQuery = query.Encode()
-	once := func(token string) (*http.Response, error) {
-		req, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(body))
+		data, err := json.Marshal(in)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", what, err)
 		}
-		req.Header.Set("Accept", "application/json")
-		if in != nil {
-			req.Header.Set("Content-Type", "application/json")
-		}
-		if token != "" {
-			req.Header.Set("Authorization", "Bearer "+token)
-		}
-		resp, err := through.Do(req)
-		if err != nil {
-			return nil, c.unreachable(ctx, what, err)
-		}
-		return resp, nil
+		r.media, r.body = "application/json", func() io.Reader { return bytes.NewReader(data) }
 	}
+	return c.exchange(ctx, through, r)
+}
+
+// outgoing is a request; body makes its body anew each time that it is sent.
+type outgoing struct {
+	what, method string
+	query        url.Values
+	media        string
+	body         func() io.Reader
+	path         []string
+}
+
+// exchange gives the answer to one request, of whatever status; the caller
+// closes its body. A refused token is renewed once.
+func (c *Client) exchange(ctx context.Context, through *http.Client, r outgoing) (*http.Response, error) {
 	token, err := c.token(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
+		return nil, fmt.Errorf("%s: %w", r.what, err)
 	}
-	resp, err := once(token)
+	resp, err := c.once(ctx, through, r, token)
 	if err != nil || resp.StatusCode != http.StatusUnauthorized || c.renew == nil {
 		return resp, err
 	}
 	other, err := c.renew(ctx, token)
 	if err != nil {
 		_ = resp.Body.Close() // another answer takes its place
-		return nil, fmt.Errorf("%s: %w", what, err)
+		return nil, fmt.Errorf("%s: %w", r.what, err)
 	}
 	if other == token {
 		return resp, nil
 	}
 	_ = resp.Body.Close()
-	return once(other)
+	return c.once(ctx, through, r, other)
+}
+
+func (c *Client) once(ctx context.Context, through *http.Client, r outgoing, token string) (*http.Response, error) {
+	target := c.base.JoinPath(r.path...)
+	target.RawQuery = r.query.Encode()
+	req, err := http.NewRequestWithContext(ctx, r.method, target.String(), r.body())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", r.what, err)
+	}
+	req.Header.Set("Accept", "application/json")
+	if r.media != "" {
+		req.Header.Set("Content-Type", r.media)
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := through.Do(req)
+	if err != nil {
+		return nil, c.unreachable(ctx, r.what, err)
+	}
+	return resp, nil
 }
 
 // unreachable sorts out why there was no answer.

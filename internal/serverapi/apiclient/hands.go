@@ -21,6 +21,17 @@ func (c *Client) Restart(ctx context.Context, device string, t wire.Target) erro
 	return c.stream(ctx, device, wire.VerbRestart, t, io.Discard)
 }
 
+// Stop stops the containers of a target and returns when they are; they stay so
+// until Start.
+func (c *Client) Stop(ctx context.Context, device string, t wire.Target) error {
+	return c.stream(ctx, device, wire.VerbStop, t, io.Discard)
+}
+
+// Start starts the containers of a target and returns when they are up.
+func (c *Client) Start(ctx context.Context, device string, t wire.Target) error {
+	return c.stream(ctx, device, wire.VerbStart, t, io.Discard)
+}
+
 // Inspect writes what the device's engine knows of a target, a JSON array.
 func (c *Client) Inspect(ctx context.Context, device string, t wire.Target, out io.Writer) error {
 	return c.stream(ctx, device, wire.VerbInspect, t, out)
@@ -47,13 +58,26 @@ func (c *Client) stream(ctx context.Context, device string, verb wire.Verb, body
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode >= http.StatusMultipleChoices {
-		data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
-		if err != nil {
-			return c.unreachable(ctx, what, err)
-		}
-		return refused(what, resp, data)
+	if err := c.accepted(ctx, what, resp); err != nil {
+		return err
 	}
+	return c.answer(ctx, what, resp, out)
+}
+
+// accepted is nil for an answer that is no refusal.
+func (c *Client) accepted(ctx context.Context, what string, resp *http.Response) error {
+	if resp.StatusCode < http.StatusMultipleChoices {
+		return nil
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
+	if err != nil {
+		return c.unreachable(ctx, what, err)
+	}
+	return refused(what, resp, data)
+}
+
+// answer copies an answer, and gives the failure that is in its trailer.
+func (c *Client) answer(ctx context.Context, what string, resp *http.Response, out io.Writer) error {
 	sink := &sink{out: out}
 	if _, err := io.Copy(sink, resp.Body); err != nil {
 		if sink.err != nil {
@@ -88,6 +112,7 @@ func (s *sink) Write(p []byte) (int, error) {
 // unframer takes output frames apart; they may arrive in any pieces.
 type unframer struct {
 	stdout, stderr io.Writer
+	exit           io.Writer // of wire.FrameExit; nil where there is none
 	header         []byte
 	to             io.Writer
 	left           uint32 // of the frame's content
@@ -116,7 +141,12 @@ func (u *unframer) Write(p []byte) (int, error) {
 			u.to = u.stdout
 		case wire.FrameStderr:
 			u.to = u.stderr
+		case wire.FrameExit:
+			u.to = u.exit
 		default:
+			u.to = nil
+		}
+		if u.to == nil {
 			return 0, errFrames
 		}
 		u.left, u.header = binary.BigEndian.Uint32(u.header[4:]), nil
