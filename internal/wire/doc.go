@@ -14,6 +14,8 @@
 //	2026-11-24  v1: remote hands (restart, inspect, logs) and the control of
 //	            their answers; reply codes not-found and bad-request.
 //	2026-11-25  v1: commands stop and start.
+//	2026-11-25  v1: exec, forward, stat, upload and download, and their input;
+//	            reply.consumed.
 package wire
 
 // SchemaVersion is the value of every payload's schemaVersion field.

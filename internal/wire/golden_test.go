@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 )
@@ -55,11 +56,17 @@ func payloads(t *testing.T) map[string]any {
 		"device-info": DeviceInfo{SchemaVersion: 1, Device: "pi-1", MachineID: "00ff", Labels: map[string]string{"site": "lyon"}, StartedAt: at,
 			Inventory: Inventory{Hostname: "pi-1", OS: "Debian", Kernel: "6.1", Architecture: "arm64", Model: "Pi", CPUs: 4, MemoryBytes: 1, DiskBytes: 2,
 				AgentVersion: "v1", PodmanVersion: "5", BootID: "b", CgroupsVersion: "2", ContainerEngine: "podman"}},
-		"heartbeat":      Heartbeat{SchemaVersion: 1, Device: "pi-1", At: at, Revision: 7},
-		"command":        Command{SchemaVersion: 1, Device: "pi-1", Verb: VerbPing, Nonce: "abcdefgh01234567", Expires: at, Body: json.RawMessage(`{}`)},
-		"reply":          Reply{SchemaVersion: 1, Sequence: 2, Data: []byte("hi"), Done: true, Error: &ReplyError{Code: ReplyFailed, Message: "no"}},
-		"logs-request":   LogsRequest{Target: Target{Deployment: "hello", Service: "web"}, Follow: true, SinceSeconds: 60, Tail: 10},
-		"stream-control": StreamControl{Stream: "abcdefgh01234567", Received: 7, Cancel: true},
+		"heartbeat":       Heartbeat{SchemaVersion: 1, Device: "pi-1", At: at, Revision: 7},
+		"command":         Command{SchemaVersion: 1, Device: "pi-1", Verb: VerbPing, Nonce: "abcdefgh01234567", Expires: at, Body: json.RawMessage(`{}`)},
+		"reply":           Reply{SchemaVersion: 1, Sequence: 2, Data: []byte("hi"), Done: true, Error: &ReplyError{Code: ReplyFailed, Message: "no"}},
+		"reply.2":         Reply{SchemaVersion: 1, Sequence: 2, Data: []byte("hi"), Done: true, Error: &ReplyError{Code: ReplyFailed, Message: "no"}, Consumed: 9},
+		"exec-request":    ExecRequest{Target: Target{Deployment: "hello", Service: "web"}, Command: []string{"sh"}, Stdin: true, TTY: true, Size: Size{Rows: 24, Columns: 80}},
+		"forward-request": ForwardRequest{Target: Target{Deployment: "hello", Service: "web"}, Port: 80},
+		"copy-request":    CopyRequest{Target: Target{Deployment: "hello", Service: "web"}, Path: "/etc/x"},
+		"file-info":       FileInfo{Exists: true, Name: "x", Dir: true, Size: 5},
+		"stream-input":    StreamInput{Stream: "abcdefgh01234567", Sequence: 3, Data: []byte("ls"), End: true, Size: &Size{Rows: 24, Columns: 80}},
+		"logs-request":    LogsRequest{Target: Target{Deployment: "hello", Service: "web"}, Follow: true, SinceSeconds: 60, Tail: 10},
+		"stream-control":  StreamControl{Stream: "abcdefgh01234567", Received: 7, Cancel: true},
 	}
 }
 
@@ -100,10 +107,16 @@ func TestReleasedPayloadsStillDecode(t *testing.T) {
 	}
 }
 
+// grown are examples from before fields were added: the ones that follow them
+// are full.
+var grown = []string{"reply"}
+
 // TestExamplesAreFull keeps the goldens honest: a new field must be in them.
 func TestExamplesAreFull(t *testing.T) {
 	for name, v := range payloads(t) {
-		requireNonZero(t, name, reflect.ValueOf(v))
+		if !slices.Contains(grown, name) {
+			requireNonZero(t, name, reflect.ValueOf(v))
+		}
 	}
 }
 

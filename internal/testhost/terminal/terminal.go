@@ -113,6 +113,14 @@ func (s *Terminal) Type(keys string) {
 	}
 }
 
+// Resize changes the terminal's size, in characters, and tells the program.
+func (s *Terminal) Resize(columns, rows uint16) {
+	s.t.Helper()
+	if err := unix.IoctlSetWinsize(int(s.master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: columns}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // ExitCode waits for the program's end; -1 is a signal's.
 func (s *Terminal) ExitCode() int {
 	s.t.Helper()
