@@ -30,7 +30,8 @@ func (s shownStatus) equal(o *v1alpha1.RolloutStatus) bool {
 // starts goes on from.
 func rolloutStatus(v *rolloutView, s *rollout.State, p *rollout.Picture) shownStatus {
 	out := v1alpha1.RolloutStatus{
-		Phase: v1alpha1.RolloutPhase(s.Phase), Message: clipText(p.Message), Attempt: s.Attempt,
+		ObservedGeneration: v.object.Generation,
+		Phase:              v1alpha1.RolloutPhase(s.Phase), Message: clipText(p.Message), Attempt: s.Attempt,
 		StartedAt: apiTime(s.Started), FinishedAt: apiTime(s.Finished), RolloutCounts: counts(&p.Total),
 	}
 	if s.Phase == rollout.Progressing && v.policy.Paused {

@@ -20,6 +20,7 @@ import (
 
 type deployOptions struct {
 	deploySpec
+	rollout   rolloutFlags
 	namespace string
 	print     bool
 	remove    bool
@@ -35,15 +36,18 @@ func newDeployCmd(f *Factory) *cobra.Command {
 		Use:   "deploy NAME",
 		Short: "Say which container runs on which devices",
 		Long: `Creates or updates a Deployment of one container on the devices that a selector
-matches. Running it again with other flags replaces what it said before.`,
+matches. Running it again with other flags replaces what it said before, but for
+how changes are rolled out: that stays until it is said otherwise.`,
 		Example: `  fleetctl deploy hello --image docker.io/library/nginx:1.29 --selector site=lyon --port 8080:80 --wait
   fleetctl deploy hello --image docker.io/library/nginx:1.29 --device pi-1 --device pi-2
   fleetctl deploy probe --image registry.example.com/probe:3 --all-devices --env LEVEL=info --volume /srv/probe:/data
+  fleetctl deploy hello --image docker.io/library/nginx:1.29 --all-devices --batch 10% --auto-rollback
   fleetctl deploy hello --image docker.io/library/nginx:1.29 --all-devices --print > hello.yaml
   fleetctl deploy hello --delete`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.name = args[0]
+			o.rollout.changed = cmd.Flags().Changed
 			return runDeploy(cmd.Context(), f, o)
 		},
 	}
@@ -61,8 +65,9 @@ matches. Running it again with other flags replaces what it said before.`,
 	flags.BoolVar(&o.remove, "delete", false, "delete the Deployment: its containers are removed")
 	flags.BoolVarP(&o.yes, "yes", "y", false, "do not ask before deleting")
 	flags.BoolVar(&o.force, "force-conflicts", false, "take over fields that were set by another tool")
-	flags.BoolVar(&o.wait, "wait", false, "wait until every matching device runs it")
+	flags.BoolVar(&o.wait, "wait", false, "wait until every matching device runs it; with a rollout, until it is complete")
 	flags.DurationVar(&o.timeout, "timeout", 5*time.Minute, "how `long` to wait")
+	o.rollout.add(cmd)
 	mustComplete(cmd, "restart", restartPolicies()...)
 	cmd.MarkFlagsMutuallyExclusive("print", "delete")
 	cmd.MarkFlagsMutuallyExclusive("print", "wait")
@@ -103,11 +108,17 @@ func runDeploy(ctx context.Context, f *Factory, o *deployOptions) error {
 	if err != nil {
 		return err
 	}
+	if d.Spec.Rollout, err = o.rollout.over(nil); err != nil {
+		return err
+	}
 	if o.print {
 		return printManifest(f, d)
 	}
 	c, err := kubeClient(f)
 	if err != nil {
+		return err
+	}
+	if err := o.keepRollout(ctx, c, d); err != nil {
 		return err
 	}
 	result, err := applyDeployment(ctx, c, d, o.force)

@@ -50,6 +50,9 @@ func awaitDeployed(ctx context.Context, f *Factory, c client.Client, d *v1alpha1
 			shown = line
 			fmt.Fprintf(f.Err, "%s: %s\n", d.Name, line)
 		}
+		if err := rolloutStopped(current); err != nil {
+			return false, err
+		}
 		return isDeployed(current), nil
 	})
 	if wait.Interrupted(err) && ctx.Err() == nil {
@@ -63,8 +66,12 @@ func awaitDeployed(ctx context.Context, f *Factory, c client.Client, d *v1alpha1
 }
 
 // isDeployed says whether the operator has seen the present generation and
-// every device runs it.
+// every device runs it, or every one that is connected when it is rolled out.
 func isDeployed(d *v1alpha1.Deployment) bool {
+	if d.Spec.Rollout != nil {
+		s := currentRollout(d)
+		return s != nil && s.Phase == v1alpha1.RolloutComplete
+	}
 	return d.Status.ObservedGeneration >= d.Generation && meta.IsStatusConditionTrue(d.Status.Conditions, v1alpha1.ConditionAvailable)
 }
 
@@ -74,6 +81,9 @@ func deploymentSummary(d *v1alpha1.Deployment) string {
 		return "not seen by the operator yet"
 	}
 	line := d.Status.Ready + " running"
+	if s := currentRollout(d); s != nil {
+		return line + " (" + string(s.Phase) + ": " + s.Message + ")"
+	}
 	for _, blocking := range []struct{ condition, status string }{
 		{v1alpha1.ConditionNameConflict, "True"},
 		{v1alpha1.ConditionDegraded, "True"},

@@ -36,13 +36,14 @@ func newDescribeDeploymentCmd(f *Factory) *cobra.Command {
 }
 
 type describeDeploymentResult struct {
-	SchemaVersion int                `json:"schemaVersion"`
-	Deployment    deploymentResult   `json:"deployment"`
-	Selector      string             `json:"selector"`
-	ScoreType     string             `json:"scoreType"`
-	Services      []v1alpha1.Service `json:"services,omitempty"`
-	Conditions    []metav1.Condition `json:"conditions,omitempty"`
-	Devices       []deviceResult     `json:"devices"` // that match
+	SchemaVersion int                     `json:"schemaVersion"`
+	Deployment    deploymentResult        `json:"deployment"`
+	Selector      string                  `json:"selector"`
+	ScoreType     string                  `json:"scoreType"`
+	Services      []v1alpha1.Service      `json:"services,omitempty"`
+	Rollout       *v1alpha1.RolloutStatus `json:"rollout,omitempty"`
+	Conditions    []metav1.Condition      `json:"conditions,omitempty"`
+	Devices       []deviceResult          `json:"devices"` // that match
 }
 
 func runDescribeDeployment(ctx context.Context, f *Factory, name, namespace string) error {
@@ -65,7 +66,7 @@ func runDescribeDeployment(ctx context.Context, f *Factory, name, namespace stri
 	result := describeDeploymentResult{
 		SchemaVersion: wire.SchemaVersion, Deployment: newDeploymentResult(d), Selector: selector.String(),
 		ScoreType: d.Spec.Score.Type, Services: d.Spec.Score.Data.Services,
-		Conditions: d.Status.Conditions, Devices: []deviceResult{},
+		Rollout: d.Status.Rollout, Conditions: d.Status.Conditions, Devices: []deviceResult{},
 	}
 	for i := range devices.Items {
 		result.Devices = append(result.Devices, newDeviceResult(&devices.Items[i]))
@@ -91,6 +92,12 @@ func writeDeployment(w io.Writer, r *describeDeploymentResult, now time.Time) er
 	}
 	for _, s := range r.Services {
 		section(w, "Service "+s.Name, servicePairs(&s))
+	}
+	if s := r.Rollout; s != nil {
+		fmt.Fprintf(w, "\nRollout of revision %d: %s\n", s.Revision, s.Phase)
+		if err := writeRolloutDetails(w, s); err != nil {
+			return err
+		}
 	}
 	if err := writeConditions(w, r.Conditions, now); err != nil {
 		return err

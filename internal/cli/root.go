@@ -67,6 +67,7 @@ func commands(f *Factory) []*cobra.Command {
 		newRevokeCmd(f),
 		newOffboardCmd(f),
 		newDeployCmd(f),
+		newRolloutCmd(f),
 		newGetCmd(f),
 		newDescribeCmd(f),
 		newPingCmd(f),

@@ -83,7 +83,10 @@ const (
 // RolloutStatus is how far the rollout of the present score is. Its counts are
 // of the devices that match.
 type RolloutStatus struct {
-	Phase RolloutPhase `json:"phase"`
+	// observedGeneration is the generation of the Deployment that this is about.
+	// +optional
+	ObservedGeneration int64        `json:"observedGeneration,omitempty"`
+	Phase              RolloutPhase `json:"phase"`
 	// message says what the rollout waits for, or why it stopped.
 	// +optional
 	Message string `json:"message,omitempty"`
