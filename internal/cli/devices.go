@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/nationtech/fleetctl/internal/identity/session"
 	"github.com/nationtech/fleetctl/internal/join"
 	"github.com/nationtech/fleetctl/internal/serverapi/api"
+	"github.com/nationtech/fleetctl/internal/serverapi/apiclient"
 )
 
 func newDevicesCmd(f *Factory) *cobra.Command {
@@ -104,7 +107,7 @@ administrator's, here and at the issuer.`,
 }
 
 func runDevicesApprove(ctx context.Context, f *Factory, o approveOptions) error {
-	server, err := f.API()
+	server, err := f.personAPI()
 	if err != nil {
 		return err
 	}
@@ -124,6 +127,32 @@ func runDevicesApprove(ctx context.Context, f *Factory, o approveOptions) error 
 		_, err := fmt.Fprintf(w, "device %s is approved; it connects within seconds: fleetctl get devices\n", o.device)
 		return err
 	})
+}
+
+// personAPI is the server's API with a person's session where there is one, also
+// for a server on this machine: the administrator's token is nobody's at the
+// issuer.
+func (f *Factory) personAPI() (*apiclient.Client, error) {
+	server, err := f.API()
+	if err != nil {
+		return nil, err
+	}
+	t, err := f.target()
+	if err != nil || t.local == nil {
+		return server, err
+	}
+	tokens, err := f.issuerTokens(t.local.Issuer)
+	if errors.Is(err, session.ErrSignedOut) {
+		return server, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	ca, err := os.ReadFile(t.local.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the server's CA: %w", err)
+	}
+	return apiclient.NewWithSession(t.local.APIURL, ca, tokens)
 }
 
 func newDevicesDenyCmd(f *Factory) *cobra.Command {
