@@ -81,6 +81,7 @@ func startControlPlane(t testing.TB) *controlPlane {
 	if c.Client, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
 		t.Fatal(err)
 	}
+	c.signIn(t)
 	return c
 }
 
@@ -95,7 +96,7 @@ func (c *controlPlane) start(t testing.TB) time.Duration {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	c.cmd = exec.Command(program(t, "fleet-server"), "all", "--data-dir", c.dir, "--listen-address", testhost.HarnessIP)
+	c.cmd = exec.Command(program(t, "fleet-server"), "all", "--data-dir", c.dir, "--listen-address", testhost.HarnessIP, "--allow-psk=false")
 	// The server's own end of "ready": the descriptor of sd_notify(3).
 	ready := listenNotify(t, c.cmd)
 	c.cmd.Stdout, c.cmd.Stderr = c.logs, c.logs
@@ -154,7 +155,7 @@ func (c *controlPlane) tryFleetctl(t testing.TB, args ...string) (stdout, stderr
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program(t, "fleetctl"), args...)
-	cmd.Env = append(os.Environ(), "FLEETCTL_SERVER_DIR="+c.dir, "XDG_CONFIG_HOME="+c.configDir, "SSH_AUTH_SOCK=")
+	cmd.Env = c.env()
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()

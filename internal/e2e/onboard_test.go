@@ -24,7 +24,7 @@ import (
 func (c *controlPlane) command(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), program(t, "fleetctl"), args...)
-	cmd.Env = append(os.Environ(), "FLEETCTL_SERVER_DIR="+c.dir, "XDG_CONFIG_HOME="+c.configDir, "SSH_AUTH_SOCK=", "TERM=xterm")
+	cmd.Env = append(c.env(), "TERM=xterm")
 	return cmd
 }
 
