@@ -54,6 +54,8 @@ type Config struct {
 	Grants       []Grant // the strongest first; nil: DefaultGrants
 	// FleetKey, from LoadFleetKey, makes passwords good. nil: none are taken.
 	FleetKey []byte
+	// Passwords says which devices may use them; nil: all.
+	Passwords func(device string) bool
 	// Denied keeps devices out that are revoked or not enrolled. It is asked
 	// at each connect and must not block; nil denies none.
 	Denied  func(device string) bool
@@ -99,6 +101,7 @@ func Start(ctx context.Context, cfg Config) (*Callout, error) {
 	c := &Callout{cfg: cfg, limits: newLimiter(), metrics: m, waiting: make(chan struct{}, maxWaiting)}
 	c.policy = policy{
 		fleetKey: cfg.FleetKey,
+		password: cfg.Passwords,
 		grants:   cfg.Grants,
 		prefix:   cfg.DevicePrefix,
 		denied:   cfg.Denied,

@@ -83,7 +83,8 @@ func reasonOf(refusal error) string {
 // clients that proved who they are, so that nobody locks out another by
 // guessing.
 type policy struct {
-	fleetKey []byte // nil: no passwords
+	fleetKey []byte                   // nil: no passwords
+	password func(device string) bool // who may use one; nil: all
 	grants   []Grant
 	prefix   string // of a device's name at the issuer
 	denied   func(device string) bool
@@ -152,6 +153,9 @@ func (p policy) byPassword(r request) (decision, error) {
 	d, err := device(r.User)
 	if err != nil {
 		return decision{}, err
+	}
+	if p.password != nil && !p.password(d.Name) {
+		return decision{}, errNoPasswords
 	}
 	if !hmac.Equal([]byte(PSK(p.fleetKey, r.User)), []byte(r.Password)) { // in constant time
 		return decision{}, errWrongPassword

@@ -98,6 +98,13 @@ func TestDecide(t *testing.T) {
 	if want := map[string]int{"pi-1": 3, "flapping": 2}; !reflect.DeepEqual(spent, want) {
 		t.Errorf("connects spent: %v, want %v", spent, want)
 	}
+	p.password = func(device string) bool { return device != "pi-1" }
+	if _, err := p.decide(password("pi-1", PSK(key, "pi-1")), noon); !errors.Is(err, errNoPasswords) {
+		t.Errorf("a device that may have none used a password: %v", err)
+	}
+	if _, err := p.decide(password("pi-2", PSK(key, "pi-2")), noon); err != nil {
+		t.Errorf("a device that may was refused: %v", err)
+	}
 	p.fleetKey = nil
 	if _, err := p.decide(password("pi-1", PSK(nil, "pi-1")), noon); !errors.Is(err, errNoPasswords) {
 		t.Errorf("a password while none are taken: %v", err)

@@ -57,7 +57,7 @@ func (o *identityOptions) signInOnce(ctx context.Context, f *Factory) (end func(
 		}
 		return func() {}, nil
 	}
-	return f.signInOnce(ctx, loginOptions{server: o.server, caFile: o.caFile, caFingerprint: o.caPrint, noBrowser: true}, o.token)
+	return f.signInOnce(ctx, loginOptions{server: o.server, caFile: o.caFile, caFingerprint: o.caPrint}, o.token)
 }
 
 // identities is the issuer of the server's devices, called as the person. It is

@@ -35,6 +35,12 @@ func (f *Factory) showCode(code oidcclient.Code, issuer string, open bool) error
 	if !f.TextOutput() {
 		return f.event(e, nil)
 	}
+	f.printCode(code, open)
+	return nil
+}
+
+// printCode is for a person, whatever the command's result is for.
+func (f *Factory) printCode(code oidcclient.Code, open bool) {
 	complete := cmp.Or(code.CompleteURL, code.URL)
 	if f.ErrTerminal {
 		qrterminal.GenerateWithConfig(complete, qrterminal.Config{Level: qrterminal.L, Writer: f.Err, HalfBlocks: true, QuietZone: 2,
@@ -50,7 +56,6 @@ func (f *Factory) showCode(code oidcclient.Code, issuer string, open bool) error
 	if open && f.ErrTerminal && f.graphical() {
 		f.openBrowser(complete)
 	}
-	return nil
 }
 
 // openBrowser waits for nothing: some browsers end only when they are closed.

@@ -30,9 +30,7 @@ func (f *Factory) signInOnce(ctx context.Context, o loginOptions, token apiclien
 	if err != nil {
 		return nil, err
 	}
-	if err := f.showCode(code, t.context.Issuer, !o.noBrowser); err != nil {
-		return nil, err
-	}
+	f.printCode(code, false) // it may be a device's terminal; scripts get the result alone on stdout
 	tokens, err := issuer.Wait(ctx, code)
 	if err != nil {
 		return nil, err

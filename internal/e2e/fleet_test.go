@@ -96,7 +96,7 @@ func (c *controlPlane) start(t testing.TB) time.Duration {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	c.cmd = exec.Command(program(t, "fleet-server"), "all", "--data-dir", c.dir, "--listen-address", testhost.HarnessIP, "--allow-psk=false")
+	c.cmd = exec.Command(program(t, "fleet-server"), "all", "--data-dir", c.dir, "--listen-address", testhost.HarnessIP)
 	// The server's own end of "ready": the descriptor of sd_notify(3).
 	ready := listenNotify(t, c.cmd)
 	c.cmd.Stdout, c.cmd.Stderr = c.logs, c.logs

@@ -235,15 +235,8 @@ func TestOnboardCommand(t *testing.T) {
 		})
 	})
 
-	t.Run("names for /etc/hosts, from this machine itself", func(t *testing.T) {
+	t.Run("on the device itself, with nobody's session left on it", func(t *testing.T) {
 		dir := filepath.Join(b.Root(), "opt", "fleet")
-		for _, name := range []string{"endpoints.json", "kube/admin.kubeconfig", "pki/ca.crt", "admin-token"} {
-			data, err := os.ReadFile(filepath.Join(c.dir, name))
-			if err != nil {
-				t.Fatal(err)
-			}
-			place(t, filepath.Join(dir, "server", name), []byte(strings.ReplaceAll(string(data), c.dir, "/opt/fleet/server")), 0o600)
-		}
 		for name, from := range map[string]string{"fleetctl": program(t, "fleetctl"), "fleet-agent-linux-amd64": program(t, "fleet-agent-linux-amd64")} {
 			data, err := os.ReadFile(from)
 			if err != nil {
@@ -251,13 +244,20 @@ func TestOnboardCommand(t *testing.T) {
 			}
 			place(t, filepath.Join(dir, name), data, 0o755)
 		}
-		run := "cd /opt/fleet && ./fleetctl --server-dir /opt/fleet/server onboard --local --label env=test --host-entry fleet.example.com=" + testhost.HarnessIP + " --yes"
-		b.Sh(t, run)
+		run := "cd /opt/fleet && ./fleetctl enroll --local --server " + c.endpoint(t, "apiURL") + " --ca-fingerprint " + c.endpoint(t, "caFingerprint") +
+			" --label env=test --host-entry fleet.example.com=" + testhost.HarnessIP + " --yes"
+		out := c.approvedOnHost(t, b, run)
+		if strings.Contains(out, " 0 changed") || !strings.Contains(out, "changed in") {
+			t.Errorf("printed:\n%s", out)
+		}
 		if out := b.Sh(t, "getent hosts fleet.example.com"); !strings.Contains(out, testhost.HarnessIP) {
 			t.Errorf("fleet.example.com resolves to %q", out)
 		}
-		if out := b.Sh(t, run+" 2>&1"); !strings.Contains(out, "0 changed") {
+		if out := c.approvedOnHost(t, b, run); !strings.Contains(out, "0 changed") {
 			t.Errorf("the second run changed something:\n%s", out)
+		}
+		if left := b.Sh(t, "find / -xdev \\( -path '*fleetctl/sessions*' -o -name contexts.json \\) 2>/dev/null; true"); left != "" {
+			t.Errorf("left on the device: %s", left)
 		}
 	})
 

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/nationtech/fleetctl/internal/serverapi/apiclient"
+	"github.com/nationtech/fleetctl/internal/testhost"
 )
 
 const (
@@ -78,6 +79,41 @@ func (c *controlPlane) approved(t testing.TB, cmd *exec.Cmd, user string) {
 		t.Fatalf("%s: %v\n%s%s", cmd, err, rest, complaints.String())
 	}
 }
+
+// approvedOnHost runs a command on a host that shows a code there, approves that,
+// and gives all that was printed.
+func (c *controlPlane) approvedOnHost(t testing.TB, h *testhost.Host, command string) string {
+	t.Helper()
+	const log = "/run/approved.log"
+	h.Sh(t, "rm -f "+log)
+	done := make(chan error, 1)
+	go func() {
+		out, err := h.Run(t.Context(), "("+command+") >"+log+" 2>&1 </dev/null")
+		if err == nil && out.ExitCode != 0 {
+			err = fmt.Errorf("exit code %d", out.ExitCode)
+		}
+		done <- err
+	}()
+	var code string
+	eventually(t, 30*time.Second, "a code", func() error {
+		printed := h.Sh(t, "cat "+log+" 2>/dev/null || true")
+		match := shownCode.FindStringSubmatch(printed)
+		if match == nil {
+			return fmt.Errorf("printed %q", printed)
+		}
+		code = match[1]
+		return nil
+	})
+	c.approve(t, c.endpoint(t, "issuer")+"/device", code, adminUser)
+	err := <-done
+	out := h.Sh(t, "cat "+log)
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+	return out
+}
+
+var shownCode = regexp.MustCompile(`enter the code +([A-Z-]+)`)
 
 var formToken = regexp.MustCompile(`name="token" value="([^"]*)"`)
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/nationtech/fleetctl/agent/link"
 	"github.com/nationtech/fleetctl/internal/credential"
+	"github.com/nationtech/fleetctl/internal/hint"
 	"github.com/nationtech/fleetctl/internal/serverapi/api"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
@@ -82,10 +83,14 @@ func (k key) Credential(context.Context) (credential.Credential, error) {
 // enrol registers the device and remembers what it was given.
 func (d *device) enrol(ctx context.Context) (api.Enrolment, error) {
 	e, err := d.fleet.Enrol(ctx, d.id, api.EnrolmentRequest{MachineID: d.machine()})
-	if err == nil {
-		d.pinned = e.SigningKeys.Keys
+	if err != nil {
+		return e, err
 	}
-	return e, err
+	if e.PSK == "" {
+		return e, hint.New("the server takes no pre-shared keys, which is what played devices have", "start it with: fleet-server all --allow-psk")
+	}
+	d.pinned = e.SigningKeys.Keys
+	return e, nil
 }
 
 // open begins the device's own connection.

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nationtech/fleetctl/internal/serverapi/api"
+	"github.com/nationtech/fleetctl/internal/wire"
 )
 
 // Label is on every object that a run makes, with the run's group as its value.
@@ -124,7 +125,7 @@ func newFleet(cfg Config) *fleet {
 	for i := range cfg.Devices {
 		g := f.groups[i%len(f.groups)]
 		d := &device{
-			id:    fmt.Sprintf("bench-%06d", i),
+			id:    fmt.Sprintf(wire.PlayedDevices+"%06d", i),
 			group: g,
 			fleet: f,
 			// The same seed gives the same reports, device by device.

@@ -20,6 +20,10 @@ func (e *NameError) Error() string {
 	return fmt.Sprintf("%s %q %s", e.Kind, e.Name, e.Reason)
 }
 
+// PlayedDevices begins the ids of devices that a load test plays. They have
+// pre-shared keys also where no real device may.
+const PlayedDevices = "bench-"
+
 // ValidateDeviceID accepts a label of RFC 1123 (section 2.1), lower case only:
 // 1 to 63 of a-z, 0-9 and "-", with a letter or digit at both ends. Such an id
 // is one NATS token, so it can neither contain a separator nor a wildcard.

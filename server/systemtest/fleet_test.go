@@ -32,7 +32,7 @@ var (
 // killed and everything that NATS had is lost.
 func TestFleet(t *testing.T) {
 	dir := dataDir(t)
-	p := start(t, dir)
+	p := start(t, dir, "--allow-psk") // the devices are played
 	server := apiClient(t, p)
 	if err := server.Ready(t.Context()); err != nil {
 		t.Errorf("ready, and its API says: %v", err)
@@ -82,7 +82,7 @@ func TestFleet(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(dir, "nats")); err != nil {
 		t.Fatal(err)
 	}
-	p = start(t, dir)
+	p = start(t, dir, "--allow-psk")
 	again := d.awaitManifest(func(m wire.Manifest) bool { return len(m.Deployments) == 1 })
 	if again.Deployments[0] != manifest.Deployments[0] {
 		t.Errorf("after the loss of NATS the device is asked for %+v, before %+v: containers restart", again.Deployments, manifest.Deployments)

@@ -31,7 +31,7 @@ func startFleet(t *testing.T) *fleet {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := exec.Command(program("fleet-server"), "all", "--data-dir", f.dir, "--listen-address", sandbox.Gateway(t))
+	server := exec.Command(program("fleet-server"), "all", "--data-dir", f.dir, "--listen-address", sandbox.Gateway(t), "--allow-psk")
 	server.Stdout, server.Stderr = log, log
 	if err := server.Start(); err != nil {
 		t.Fatalf("%v; run: make build", err)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/serverapi"
 	"github.com/nationtech/fleetctl/internal/serverapi/waiting"
 	"github.com/nationtech/fleetctl/internal/signing"
+	"github.com/nationtech/fleetctl/internal/wire"
 	"github.com/nationtech/fleetctl/operator"
 	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
 	"github.com/nationtech/fleetctl/operator/crd"
@@ -133,8 +135,8 @@ func (s *server) startCallout(context.Context) (supervise.Part, error) {
 		Log:          s.Log.With("component", "callout"),
 	}
 	cfg.Issuer, cfg.XKey = s.broker.CalloutKeys()
+	cfg.FleetKey, cfg.Passwords = s.fleetKey, s.takesPSK
 	if s.AllowPSK {
-		cfg.FleetKey = s.fleetKey
 		cfg.Log.Warn("devices may log in with a pre-shared key", "op", "start callout")
 	}
 	return lasting(func(ctx context.Context) error {
@@ -242,7 +244,7 @@ func (s *server) startAPI(context.Context) (supervise.Part, error) {
 		NATSURLs:    s.natsURLs(),
 		CAPEM:       s.ca.PEM(),
 		SigningKeys: s.signer.Pinned(),
-		PSK:         s.psk(),
+		PSK:         s.psk,
 		SignIn:      s.signIn(),
 		Pages:       s.dashboard.Handler,
 		Stopping:    s.dashboard.Stop,
@@ -255,12 +257,18 @@ func (s *server) startAPI(context.Context) (supervise.Part, error) {
 	return supervise.Held(api.Shutdown), nil
 }
 
-// psk gives devices' pre-shared keys, where there are any.
-func (s *server) psk() func(device string) string {
-	if !s.AllowPSK {
-		return nil
+// takesPSK says whether a device may have a pre-shared key: in a laboratory all
+// may, else only those that a load test plays, which have no keys of their own.
+func (s *server) takesPSK(device string) bool {
+	return s.AllowPSK || strings.HasPrefix(device, wire.PlayedDevices)
+}
+
+// psk gives a device's pre-shared key; "" when it may have none.
+func (s *server) psk(device string) string {
+	if !s.takesPSK(device) {
+		return ""
 	}
-	return func(device string) string { return callout.PSK(s.fleetKey, device) }
+	return callout.PSK(s.fleetKey, device)
 }
 
 // keepCerts renews the certificates of all listeners.

@@ -63,7 +63,7 @@ it and removes the file.`,
 	flags.IntVar(&opts.APIPort, "api-port", 0, "`port` of the HTTPS API (default: the last one used, at first 7443 or a free one after it)")
 	flags.IntVar(&opts.IssuerPort, "issuer-port", 0, "`port` of the OpenID Connect issuer (default: the last one used, at first 8443 or a free one after it)")
 	flags.DurationVar(&opts.StartTimeout, "start-timeout", time.Minute, "`time` until a start that is not ready is given up")
-	flags.BoolVar(&opts.AllowPSK, "allow-psk", true, "let devices log in with a pre-shared key, for laboratories; tokens of the issuer are always taken")
+	flags.BoolVar(&opts.AllowPSK, "allow-psk", false, "let devices log in with a pre-shared key too, for laboratories; tokens of the issuer are always taken")
 	flags.BoolVarP(&opts.verbose, "verbose", "v", false, "log details to stderr; the log file always has them")
 	return cmd
 }
