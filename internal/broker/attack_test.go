@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -41,20 +42,37 @@ func TestAttacks(t *testing.T) {
 // try runs one attack and gives the harm that it did.
 func (j *judge) try(t *testing.T, a attack, id string) []string {
 	t.Helper()
-	r := j.f.rawAs(t, id)
-	defer r.conn.Close()
-	before, strays := j.snapshot(t, id), j.strays.Load()
-	a.run(r, id)
-	r.settle() // false when the server hung up, which is its right
+	return j.tryAll(t, map[string]attack{id: a})
+}
+
+// tryAll runs attacks, each by a device of its own, and gives the harm that
+// they did together.
+func (j *judge) tryAll(t *testing.T, attacks map[string]attack) []string {
+	t.Helper()
+	ids := slices.Sorted(maps.Keys(attacks))
+	clients := map[string]*raw{}
+	for _, id := range ids {
+		clients[id] = j.f.rawAs(t, id)
+		defer clients[id].conn.Close()
+	}
+	before, strays := j.snapshot(t, ids...), j.strays.Load()
+	headers := false
+	for _, id := range ids {
+		attacks[id].run(clients[id], id)
+		clients[id].settle() // false when the server hung up, which is its right
+		headers = headers || strings.HasPrefix(attacks[id].name, "header")
+	}
 	j.drain(t)
-	harm := j.verdict(t, id, before, strays)
+	harm := j.verdict(t, ids, before, strays)
 	j.stimulus(t)
-	if strings.HasPrefix(a.name, "header") {
+	if headers {
 		j.watchAnew(t)
 	}
-	r.settle()
-	if excerpt, found := leak(r.loot()); found {
-		harm = append(harm, fmt.Sprintf("the attacker got …%q…", excerpt))
+	for _, id := range ids {
+		clients[id].settle()
+		if excerpt, found := leak(clients[id].loot()); found {
+			harm = append(harm, fmt.Sprintf("%s (%s) got …%q…", id, attacks[id].name, excerpt))
+		}
 	}
 	return harm
 }
@@ -150,7 +168,7 @@ func TestPlaintextIsRefused(t *testing.T) {
 	f := newFleet(t)
 	conn := must(net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(f.broker.Port()))))(t)
 	defer conn.Close()
-	must(fmt.Fprint(conn, connectLine("pi-1", callout.PSK(f.key, "pi-1"))+"PING\r\n"))(t)
+	must(fmt.Fprint(conn, connectLine(password("pi-1", callout.PSK(f.key, "pi-1")))+"PING\r\n"))(t)
 	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +186,7 @@ func TestHostileIDs(t *testing.T) {
 		"*", ">", "a.b", "pi-1.>", ".", "", " ", "pi 1", "pi-1\n", "pi-1\x00", "PI-1", "pi_1", "-pi", "pi-", "pі-1", "pi‑1", "ｐi-1",
 		strings.Repeat("a", 64), "$SYS", "pi-1 >", "{{name()}}",
 	} {
-		d, err := f.dial("pi-1", nats.UserInfo(id, callout.PSK(f.key, id)))
+		d, err := f.dial("pi-1", nats.Token(""), nats.UserInfo(id, callout.PSK(f.key, id)))
 		if err == nil {
 			d.nc.Close()
 			t.Errorf("%q was let in", id)

@@ -276,7 +276,7 @@ func limits() []attack {
 // protocolTricks breaks the rules of the client protocol.
 func protocolTricks() []attack {
 	lines := map[string]string{
-		"second CONNECT as the victim":     connectLine(victimID, "x"),
+		"second CONNECT as the victim":     connectLine(password(victimID, "x")),
 		"second CONNECT into FLEET":        `CONNECT {"account":"FLEET","user":"operator"}` + "\r\n",
 		"route protocol RMSG":              "RMSG FLEET $KV.device-state.state." + victimID + " 6\r\nforged\r\n",
 		"route protocol RS+":               "RS+ FLEET >\r\n",

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net"
-	"strconv"
 	"testing"
 	"time"
 
@@ -49,10 +48,6 @@ func newCA(t testing.TB) *pki.CA {
 // testLog shows warnings and errors with the test that caused them.
 func testLog(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-}
-
-func natsURL(b *broker.Broker) string {
-	return "tls://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(b.Port()))
 }
 
 func TestStartAndRestart(t *testing.T) {

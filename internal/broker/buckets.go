@@ -21,6 +21,18 @@ const messageOverhead = 1 << 10
 type Sizing struct {
 	Devices  int // the most devices there will be
 	Replicas int // 1 on one server, 3 on a cluster; 0 means 1
+	// ReportReplicas is for the buckets that devices write; 0 means Replicas.
+	// With more than 1, nats-server from 2.14 up to at least 2.15.2 stops such
+	// a bucket for good at one write with the header Nats-Expected-Last-Msg-Id,
+	// which any device can send (docs/decisions/0008-report-replicas.md).
+	ReportReplicas int
+}
+
+func (s Sizing) replicas(b wire.Bucket) int {
+	if b != wire.BucketDesired && s.ReportReplicas > 0 {
+		return s.ReportReplicas
+	}
+	return max(s.Replicas, 1)
 }
 
 // EnsureBuckets makes the buckets of the fleet, or changes those that differ
@@ -55,7 +67,7 @@ func bucketConfig(b wire.Bucket, s Sizing) jetstream.StreamConfig {
 		Subjects:          []string{b.Subject(">")},
 		Storage:           jetstream.FileStorage,
 		Retention:         jetstream.LimitsPolicy,
-		Replicas:          max(s.Replicas, 1),
+		Replicas:          s.replicas(b),
 		MaxMsgsPerSubject: 1,
 		MaxMsgs:           -1,
 		MaxMsgSize:        b.MaxValueBytes(),

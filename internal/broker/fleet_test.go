@@ -4,18 +4,24 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
 
 	"github.com/nationtech/fleetctl/internal/broker"
 	"github.com/nationtech/fleetctl/internal/broker/kv"
 	"github.com/nationtech/fleetctl/internal/broker/presence"
 	"github.com/nationtech/fleetctl/internal/callout"
+	"github.com/nationtech/fleetctl/internal/identity/role"
+	"github.com/nationtech/fleetctl/internal/issuer/issuertest"
 	"github.com/nationtech/fleetctl/internal/pki"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
@@ -24,19 +30,36 @@ const (
 	patience = 10 * time.Second // for what has to happen
 )
 
-// fleet is a real server with the real callout, as fleet-server runs them.
+// plane is NATS as the control plane sees it: the embedded server, or a
+// cluster.
+type plane interface {
+	ConnectOperator() (*nats.Conn, error)
+	ConnectAPI() (*nats.Conn, error)
+	ConnectCallout() (*nats.Conn, error)
+	ConnectPresence() (*nats.Conn, error)
+	CalloutKeys() (issuer, xkey nkeys.KeyPair)
+	Port() int // of one server after the other
+	Server() *server.Server
+}
+
+// fleet is real servers with the real callout and the real issuer, as
+// fleet-server runs them.
 type fleet struct {
 	t        testing.TB
 	ca       *pki.CA
-	broker   *broker.Broker
+	issuer   *issuertest.Issuer
+	broker   plane
 	store    *kv.Store
 	operator *nats.Conn
 	api      *nats.Conn
 	presence *presence.Tracker
-	key      []byte
+	key      []byte     // of passwords
+	judge    *nats.Conn // an administrator's
 
-	mu     sync.Mutex
-	denied map[string]bool
+	mu       sync.Mutex
+	denied   map[string]bool
+	tokens   map[string]string
+	flapping []string
 }
 
 func newFleet(t testing.TB) *fleet {
@@ -46,26 +69,56 @@ func newFleet(t testing.TB) *fleet {
 
 func newFleetWith(t testing.TB, run starter) *fleet {
 	t.Helper()
-	f := &fleet{t: t, ca: newCA(t), denied: map[string]bool{}}
-	dir := t.TempDir()
-	f.broker = startWith(t, filepath.Join(dir, "nats"), f.ca, run)
+	ca := newCA(t)
+	return newFleetOn(t, ca, startWith(t, filepath.Join(t.TempDir(), "nats"), ca, run))
+}
+
+func newFleetOn(t testing.TB, ca *pki.CA, on plane) *fleet {
+	t.Helper()
+	f := &fleet{t: t, ca: ca, broker: on, issuer: issuertest.Start(t), denied: map[string]bool{}, tokens: map[string]string{}}
 	f.operator = must(f.broker.ConnectOperator())(t)
 	f.api = must(f.broker.ConnectAPI())(t)
 	f.store = must(kv.Open(f.operator))(t)
-	f.presence = must(presence.Start(t.Context(), must(f.broker.ConnectPresence())(t), testLog(t), presence.Options{}))(t)
+	denied := func(device string) bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.denied[device]
+	}
+	f.presence = must(presence.Start(t.Context(), must(f.broker.ConnectPresence())(t), testLog(t), presence.Options{
+		Denied: denied,
+		Flapping: func(device string) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.flapping = append(f.flapping, device)
+		},
+	}))(t)
 	f.key = make([]byte, 32)
 	copy(f.key, "a fleet key for tests alone")
 	issuer, xkey := f.broker.CalloutKeys()
 	must(callout.Start(t.Context(), callout.Config{
 		Conn: must(f.broker.ConnectCallout())(t), Issuer: issuer, XKey: xkey, FleetKey: f.key,
-		Denied: func(device string) bool {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			return f.denied[device]
-		},
+		Tokens: f.issuer.Verifier(t.Context()), DevicePrefix: "device-", Denied: denied,
 		Log: slog.New(slog.DiscardHandler),
 	}))(t)
+	f.judge = must(nats.Connect(f.url(), nats.Token(f.issuer.Token("judge", role.Admin)), nats.RootCAs(ca.Path()),
+		nats.CustomInboxPrefix("_INBOX_admin"), nats.Timeout(patience)))(t)
+	t.Cleanup(f.judge.Close)
 	return f
+}
+
+func (f *fleet) url() string {
+	return "tls://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(f.broker.Port()))
+}
+
+// token is a device's, minted with its own key.
+func (f *fleet) token(id string) string {
+	f.t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.tokens[id] == "" {
+		f.tokens[id] = f.issuer.Token("device-"+id, role.Device)
+	}
+	return f.tokens[id]
 }
 
 func must[T any](v T, err error) func(testing.TB) T {
@@ -90,7 +143,7 @@ func (f *fleet) dial(id string, opts ...nats.Option) (*device, error) {
 	d := &device{id: id, errs: make(chan error, 256), closed: make(chan struct{})}
 	var once sync.Once
 	opts = append([]nats.Option{
-		nats.UserInfo(id, callout.PSK(f.key, id)),
+		nats.Token(f.token(id)),
 		nats.RootCAs(f.ca.Path()),
 		nats.CustomInboxPrefix(wire.InboxPrefix(id)),
 		nats.NoReconnect(),
@@ -103,7 +156,7 @@ func (f *fleet) dial(id string, opts ...nats.Option) (*device, error) {
 		}),
 		nats.ClosedHandler(func(*nats.Conn) { once.Do(func() { close(d.closed) }) }),
 	}, opts...)
-	nc, err := nats.Connect(natsURL(f.broker), opts...)
+	nc, err := nats.Connect(f.url(), opts...)
 	d.nc = nc
 	return d, err
 }
@@ -158,5 +211,5 @@ func timeout(t testing.TB) context.Context {
 // admin can look at anything in FLEET's JetStream: the judge of the attacks.
 func (f *fleet) admin(t testing.TB) jetstream.JetStream {
 	t.Helper()
-	return must(jetstream.New(f.operator))(t)
+	return must(jetstream.New(f.judge))(t)
 }

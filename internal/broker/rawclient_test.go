@@ -6,14 +6,13 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/nationtech/fleetctl/internal/callout"
 )
 
 // raw speaks NATS' client protocol without a library's good manners, and
@@ -33,17 +32,24 @@ type raw struct {
 func (f *fleet) rawAs(t testing.TB, id string) *raw {
 	t.Helper()
 	r := f.rawDial(t)
-	r.send(connectLine(id, callout.PSK(f.key, id)) + "PING\r\n")
+	r.send(connectLine(map[string]any{"auth_token": f.token(id)}) + "PING\r\n")
 	if !r.sync(1) {
 		t.Fatalf("%s could not connect: %s", id, r.bytes())
 	}
 	return r
 }
 
-func connectLine(user, password string) string {
-	data, _ := json.Marshal(map[string]any{"user": user, "pass": password, "verbose": false, "pedantic": false,
-		"headers": true, "no_responders": true, "protocol": 1, "lang": "raw", "version": "0", "tls_required": true})
+// connectLine presents what it is given, as a client's library does.
+func connectLine(credential map[string]any) string {
+	line := map[string]any{"verbose": false, "pedantic": false, "headers": true, "no_responders": true, "protocol": 1,
+		"lang": "raw", "version": "0", "tls_required": true}
+	maps.Copy(line, credential)
+	data, _ := json.Marshal(line)
 	return "CONNECT " + string(data) + "\r\n"
+}
+
+func password(user, password string) map[string]any {
+	return map[string]any{"user": user, "pass": password}
 }
 
 func (f *fleet) rawDial(t testing.TB) *raw {

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -17,6 +18,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/nationtech/fleetctl/internal/credential"
 	"github.com/nationtech/fleetctl/internal/identity/verify"
@@ -35,6 +38,9 @@ type Issuer struct {
 	dir     string
 	address string
 	up      bool
+
+	mu sync.Mutex
+	db *store.Store // opened when it is needed
 }
 
 // Clock is the issuer's.
@@ -69,8 +75,24 @@ func Start(t testing.TB) *Issuer {
 		t.Fatal(err)
 	}
 	i.Resume()
-	t.Cleanup(i.Stop)
+	t.Cleanup(func() {
+		i.Stop()
+		if i.db != nil {
+			_ = i.db.Close()
+		}
+	})
 	return i
+}
+
+// store is the issuer's, beside the issuer: for what its API would not do.
+func (i *Issuer) store() *store.Store {
+	i.t.Helper()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.db == nil {
+		i.db = must(store.Open(context.Background(), filepath.Join(i.dir, "issuer"), i.Clock.Now))(i.t)
+	}
+	return i.db
 }
 
 // Resume starts it again after Stop, where it was.
@@ -114,15 +136,7 @@ func (i *Issuer) HTTPClient() *http.Client { return credential.HTTPClient(i.CA.P
 func (i *Issuer) Machine(name string, roles ...string) (keyFile string) {
 	i.t.Helper()
 	ctx := context.Background()
-	db, err := store.Open(ctx, filepath.Join(i.dir, "issuer"), i.Clock.Now)
-	if err != nil {
-		i.t.Fatal(err)
-	}
-	defer func() {
-		if err := db.Close(); err != nil {
-			i.t.Error(err)
-		}
-	}()
+	db := i.store()
 	var id string
 	if user, err := db.UserByName(ctx, name); err == nil {
 		id = user.ID
@@ -142,11 +156,55 @@ func (i *Issuer) Machine(name string, roles ...string) (keyFile string) {
 		Type: "serviceaccount", KeyID: keyID, UserID: id,
 		Key: string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})),
 	}))(i.t)
-	keyFile = filepath.Join(i.dir, name+"-"+keyID+".json")
+	keyFile = filepath.Join(i.dir, keyID+".json")
 	if err := os.WriteFile(keyFile, data, 0o400); err != nil {
 		i.t.Fatal(err)
 	}
 	return keyFile
+}
+
+// Token mints one for a machine with these roles, as the machine would.
+func (i *Issuer) Token(name string, roles ...string) string {
+	i.t.Helper()
+	return must(i.Source(i.Machine(name, roles...)).Credential(context.Background()))(i.t).Token.Reveal()
+}
+
+// Claims are those of a good token, to be spoilt and signed.
+func (i *Issuer) Claims(name string, roles ...string) map[string]any {
+	granted := map[string]any{}
+	for _, r := range roles {
+		granted[r] = map[string]string{i.OrgID: "fleet.local"}
+	}
+	now := time.Now()
+	return map[string]any{
+		"iss": i.URL, "sub": "4711", "aud": []string{i.ProjectID}, issuer.ClaimUsername: name, verify.DefaultRolesClaim: granted,
+		"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(time.Hour).Unix(),
+	}
+}
+
+// Sign signs claims, whatever they are, with the issuer's own key.
+func (i *Issuer) Sign(claims map[string]any) string {
+	i.t.Helper()
+	key, id := i.signingKey()
+	signer := must(jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: key}, (&jose.SignerOptions{}).WithHeader("kid", id)))(i.t)
+	signed := must(signer.Sign(must(json.Marshal(claims))(i.t)))(i.t)
+	return must(signed.CompactSerialize())(i.t)
+}
+
+// PublicKey is what the issuer publishes, with its id.
+func (i *Issuer) PublicKey() (*rsa.PublicKey, string) {
+	i.t.Helper()
+	key, id := i.signingKey()
+	return &key.PublicKey, id
+}
+
+func (i *Issuer) signingKey() (*rsa.PrivateKey, string) {
+	i.t.Helper()
+	const forEver = 100 * 365 * 24 * time.Hour
+	rows := must(i.store().SigningKeys(context.Background(), forEver, forEver, func() (store.SigningKey, error) {
+		return store.SigningKey{}, errors.New("the issuer has no key")
+	}))(i.t)
+	return must(x509.ParsePKCS8PrivateKey(rows[0].Private))(i.t).(*rsa.PrivateKey), rows[0].ID
 }
 
 // Source gives tokens of a machine, by its key file.
