@@ -42,9 +42,12 @@ type server struct {
 func newServer(t *testing.T) *server {
 	t.Helper()
 	_, here, _, _ := runtime.Caller(0)
-	s := &server{T: t, dir: t.TempDir(), binary: filepath.Join(filepath.Dir(here), "..", "..", "bin", "fleet-server")}
+	s := &server{T: t, dir: filepath.Join(t.TempDir(), "server"), binary: filepath.Join(filepath.Dir(here), "..", "..", "bin", "fleet-server")}
 	if _, err := os.Stat(s.binary); err != nil {
 		t.Skipf("no fleet-server: %v; build it with: make fleet-server", err)
+	}
+	if err := os.Mkdir(s.dir, 0o700); err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(s.kill)
 	if err := s.start(); err != nil {
