@@ -119,8 +119,10 @@ test-vm: ## Tests with real virtual machines (root; minutes under emulation)
 	$(call run-real-tests,vm,$(TAGS) vm,$(call tagged,vm),-p 1 -timeout 40m)
 
 .PHONY: soak
-soak: ## Make and delete a VM 30 times, killed at random moments (SEED=, CYCLES=)
+soak: ## Live through faults: a played fleet on a killed server (ROUNDS=, DEVICES=), VMs killed as they are made (CYCLES=); SEED= replays
 	@scripts/setup build test
+	@$(MAKE) fleet-server
+	go test -tags "$(TAGS) apiserver" -count 1 -v -timeout 4h -run '^TestSoak$$' ./internal/fleetsim -soak.rounds $(or $(ROUNDS),60) -soak.devices $(or $(DEVICES),200) $(if $(SEED),-soak.seed $(SEED))
 	go test -tags "$(TAGS) vm" -count 1 -v -timeout 2h -run '^TestKilledCyclesConverge$$' ./vm/libvirt -soak.cycles $(or $(CYCLES),30) $(if $(SEED),-soak.seed $(SEED))
 
 .PHONY: bench

@@ -72,7 +72,7 @@ func (c *core) addControllers(mgr manager.Manager) error {
 	if err != nil {
 		return err
 	}
-	summaries := summaryReconciler{c, newPace(c.timing.StatusInterval)}
+	summaries := newSummaryReconciler(c)
 	for _, add := range []func() error{
 		func() error { return addInternal(mgr, "summary", apiWorkers, c.summaries, summaries) },
 		func() error { return c.addRollouts(mgr) },

@@ -22,6 +22,7 @@ func (r deploymentReconciler) Reconcile(ctx context.Context, req reconcile.Reque
 	switch {
 	case apierrors.IsNotFound(err):
 		r.apply(r.model.removeDeployment(req.NamespacedName))
+		r.events.forget(req.String())
 		return reconcile.Result{}, nil
 	case err != nil:
 		return reconcile.Result{}, fmt.Errorf("read deployment %s: %w", req, err)

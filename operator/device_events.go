@@ -82,7 +82,7 @@ func (c *core) announceDevice(live *v1alpha1.Device, status *v1alpha1.DeviceStat
 }
 
 const (
-	eventBurst      = 6 // of a device
+	eventBurst      = 6 // of an object
 	eventEvery      = time.Minute
 	fleetEventBurst = 200
 	fleetEventRate  = 20
@@ -94,27 +94,27 @@ type eventLimits struct {
 	fleet *rate.Limiter
 
 	mu      sync.Mutex
-	devices map[string]*deviceLimit
+	objects map[string]*eventLimit // by device, or namespace/deployment
 }
 
-type deviceLimit struct {
+type eventLimit struct {
 	bucket   *rate.Limiter
 	flapping time.Time // when it was told that it flaps
 }
 
 func newEventLimits() *eventLimits {
-	return &eventLimits{fleet: rate.NewLimiter(fleetEventRate, fleetEventBurst), devices: map[string]*deviceLimit{}}
+	return &eventLimits{fleet: rate.NewLimiter(fleetEventRate, fleetEventBurst), objects: map[string]*eventLimit{}}
 }
 
 // allow says whether an event may pass, and whether it is the one that stands
 // for those that do not.
-func (l *eventLimits) allow(device string, link bool, now time.Time) (pass, flapping bool) {
+func (l *eventLimits) allow(object string, link bool, now time.Time) (pass, flapping bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	d := l.devices[device]
+	d := l.objects[object]
 	if d == nil {
-		d = &deviceLimit{bucket: rate.NewLimiter(rate.Every(eventEvery), eventBurst)}
-		l.devices[device] = d
+		d = &eventLimit{bucket: rate.NewLimiter(rate.Every(eventEvery), eventBurst)}
+		l.objects[object] = d
 	}
 	if !d.bucket.AllowN(now, 1) {
 		flapping = link && now.Sub(d.flapping) >= flappingEvery && l.fleet.AllowN(now, 1)
@@ -126,9 +126,9 @@ func (l *eventLimits) allow(device string, link bool, now time.Time) (pass, flap
 	return l.fleet.AllowN(now, 1), false
 }
 
-// forget drops a device that is no more.
-func (l *eventLimits) forget(device string) {
+// forget drops an object that is no more.
+func (l *eventLimits) forget(object string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.devices, device)
+	delete(l.objects, object)
 }

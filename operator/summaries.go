@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
@@ -21,6 +22,20 @@ import (
 type summaryReconciler struct {
 	*core
 	pace *pace
+	// budget is for the whole fleet: while every aggregate changes all the
+	// time, as when all devices report at once, each is brought up to date
+	// in its turn, and the API server has time for something else.
+	budget *rate.Limiter
+}
+
+// The budget of status writes of Deployments, a second.
+const (
+	summaryRate  = 60
+	summaryBurst = 100
+)
+
+func newSummaryReconciler(c *core) summaryReconciler {
+	return summaryReconciler{c, newPace(c.timing.StatusInterval), rate.NewLimiter(summaryRate, summaryBurst)}
 }
 
 func (r summaryReconciler) Reconcile(ctx context.Context, key types.NamespacedName) (reconcile.Result, error) {
@@ -29,24 +44,26 @@ func (r summaryReconciler) Reconcile(ctx context.Context, key types.NamespacedNa
 	case <-ctx.Done():
 		return reconcile.Result{}, nil
 	}
-	v, ok := r.model.view(key)
-	if !ok {
-		r.pace.forget(key)
-		return reconcile.Result{}, nil
-	}
 	live := &v1alpha1.Deployment{}
 	if err := r.client.Get(ctx, key, live); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
-	if live.Spec.Rollout != nil {
-		v.rollout = live.Status.Rollout
+	_, changed, ok := r.status(key, live)
+	if !ok {
+		r.pace.forget(key)
 	}
-	status := deploymentStatus(&v, live.Status.Conditions, r.now())
-	if equality.Semantic.DeepEqual(status, live.Status) {
+	if !changed {
 		return reconcile.Result{}, nil
 	}
 	if wait := r.pace.wait(key, r.now()); wait > 0 {
 		return reconcile.Result{RequeueAfter: wait}, nil
+	}
+	if err := r.budget.Wait(ctx); err != nil {
+		return reconcile.Result{}, nil //nolint:nilerr // ctx has ended
+	}
+	status, changed, _ := r.status(key, live) // as it is by now
+	if !changed {
+		return reconcile.Result{}, nil
 	}
 	patch, err := deploymentStatusPatch(&status, live.Spec.Rollout == nil)
 	if err != nil {
@@ -62,10 +79,27 @@ func (r summaryReconciler) Reconcile(ctx context.Context, key types.NamespacedNa
 	return reconcile.Result{}, nil
 }
 
-// announce tells of what a person has to solve, once.
+// status is what a Deployment's should be, and whether that is another than it
+// is. ok is false for one that is not known or being deleted.
+func (r summaryReconciler) status(key types.NamespacedName, live *v1alpha1.Deployment) (status v1alpha1.DeploymentStatus, changed, ok bool) {
+	v, ok := r.model.view(key)
+	if !ok {
+		return status, false, false
+	}
+	if live.Spec.Rollout != nil {
+		v.rollout = live.Status.Rollout
+	}
+	status = deploymentStatus(&v, live.Status.Conditions, r.now())
+	return status, !equality.Semantic.DeepEqual(status, live.Status), true
+}
+
+// announce tells of what a person has to solve, as often as is good.
 func (r summaryReconciler) announce(live *v1alpha1.Deployment, status *v1alpha1.DeploymentStatus) {
 	for _, c := range newlyTrue(live.Status.Conditions, status.Conditions) {
-		if c.Type == v1alpha1.ConditionNameConflict || c.Type == v1alpha1.ConditionDegraded {
+		if c.Type != v1alpha1.ConditionNameConflict && c.Type != v1alpha1.ConditionDegraded {
+			continue
+		}
+		if pass, _ := r.events.allow(live.Namespace+"/"+live.Name, false, r.now()); pass {
 			r.recorder.Eventf(live, nil, corev1.EventTypeWarning, c.Reason, "Deploy", "%.256s", c.Message)
 		}
 	}

@@ -29,6 +29,7 @@ type benchFleetOptions struct {
 	duration                   time.Duration
 	seed                       uint64
 	namespace                  string
+	keep                       bool
 }
 
 func newBenchFleetCmd(f *Factory) *cobra.Command {
@@ -55,6 +56,7 @@ use: the load is meant to be felt.`,
 	flags.IntVar(&o.rate, "rate", 1000, "state writes a second, of all devices together")
 	flags.DurationVar(&o.duration, "duration", 30*time.Second, "how long to write")
 	flags.Uint64Var(&o.seed, "seed", 1, "what the devices report follows from this `number`")
+	flags.BoolVar(&o.keep, "keep", false, "leave the devices and Deployments there, for a server that is thrown away")
 	flags.StringVarP(&o.namespace, "namespace", "n", "default", "`namespace` of the Deployments")
 	return cmd
 }
@@ -96,7 +98,7 @@ func runBenchFleet(ctx context.Context, f *Factory, o *benchFleetOptions) error 
 		return err
 	}
 	cfg := fleetsim.Config{
-		Devices: o.devices, Deployments: o.deployments, Rate: o.rate, Duration: o.duration, Seed: o.seed, Namespace: o.namespace,
+		Devices: o.devices, Deployments: o.deployments, Rate: o.rate, Duration: o.duration, Seed: o.seed, Namespace: o.namespace, Keep: o.keep,
 		Enrol: server.Enrol,
 		Revoke: func(ctx context.Context, device string) error {
 			_, err := server.Revoke(ctx, device)

@@ -7,11 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -110,6 +113,34 @@ func TestThread(t *testing.T) {
 		}
 	})
 
+	t.Run("JetStream is lost and nothing restarts", func(t *testing.T) {
+		life := func() string {
+			return containers(t, a) + a.ShAs(t, "fleet-agent", "podman inspect -f '{{.State.StartedAt}} {{.State.Pid}}' $(podman ps -q)")
+		}
+		before := life()
+		c.stop(t, 9)
+		if err := os.RemoveAll(filepath.Join(c.dir, "nats")); err != nil {
+			t.Fatal(err)
+		}
+		c.start(t)
+		eventually(t, time.Minute, "status after JetStream was lost", func() error { return c.aggregate(t.Context(), "hello", 1, 1) })
+		eventually(t, time.Minute, "pi-a is up to date", func() error {
+			var d fleet.Device
+			if err := c.Get(t.Context(), client.ObjectKey{Name: "pi-a"}, &d); err != nil {
+				return err
+			}
+			for _, name := range []string{fleet.ConditionReady, fleet.ConditionConnected, fleet.ConditionUpToDate} {
+				if !meta.IsStatusConditionTrue(d.Status.Conditions, name) {
+					return fmt.Errorf("%+v", d.Status.Conditions)
+				}
+			}
+			return nil
+		})
+		if now := life(); now != before {
+			t.Errorf("something was restarted: before %q, now %q", before, now)
+		}
+	})
+
 	t.Run("relabelling moves the container", func(t *testing.T) {
 		c.label(t, "pi-a", "site", "nice")
 		c.label(t, "pi-b", "site", "lyon")
@@ -153,6 +184,33 @@ func TestThread(t *testing.T) {
 			}
 			return nil
 		})
+	})
+
+	t.Run("a deleted device is off-boarded", func(t *testing.T) {
+		if containers(t, b) == "" {
+			t.Fatal("pi-b runs nothing")
+		}
+		began := time.Now()
+		if err := c.Delete(t.Context(), &fleet.Device{ObjectMeta: metav1.ObjectMeta{Name: "pi-b"}}); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, 10*time.Second, "the object is gone", func() error {
+			if c.registered(t, "pi-b") {
+				return errors.New("still there")
+			}
+			return nil
+		})
+		t.Logf("off-boarded in %s", time.Since(began).Round(10*time.Millisecond))
+		if _, stderr, code := c.tryFleetctl(t, "ping", "pi-b"); code == 0 || !strings.Contains(stderr, "no device pi-b") {
+			t.Errorf("ping of a device that is no more: exit code %d, %s", code, stderr)
+		}
+		eventually(t, time.Minute, "pi-b empty", isEmpty(t, b))
+		if c.registered(t, "pi-b") {
+			t.Error("the device came back by itself")
+		}
+		c.onboard(t, b, "pi-b", append(registryFlag, "--label", "site=lyon")...)
+		eventually(t, time.Minute, "page on pi-b again", pageSays(b.IP(), 8080, "v2"))
+		eventually(t, time.Minute, "status", func() error { return c.aggregate(t.Context(), "hello", 1, 1) })
 	})
 
 	t.Run("delete", func(t *testing.T) {

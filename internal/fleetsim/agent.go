@@ -28,6 +28,7 @@ type agent struct {
 	cancel    context.CancelFunc
 	wake      chan struct{}
 	skew      time.Duration // of its clock
+	leaving   bool          // it is being off-boarded: it stops all
 	fault     error         // the first thing that it did without cause
 	// newest is the newest generation of each object, by name and uid, that it has started.
 	newest map[string]int64
@@ -79,7 +80,7 @@ func (a *agent) check(before, after map[string]*job) {
 		a.newest[key] = j.generation
 	}
 	for name := range before {
-		if _, wasDeleted := a.soak.gone.Load(name); after[name] == nil && !wasDeleted {
+		if _, wasDeleted := a.soak.gone.Load(name); after[name] == nil && !wasDeleted && !a.leaving {
 			fail("stops %s, which nobody deleted", name)
 		}
 	}
@@ -91,8 +92,15 @@ func (a *agent) wipe() {
 	a.revision, a.work, a.behind = 0, map[string]*job{}, false
 	a.device.mu.Unlock()
 	a.mu.Lock()
-	a.newest = map[string]int64{}
+	a.newest, a.leaving = map[string]int64{}, false
 	a.mu.Unlock()
+}
+
+// leave says that it is being off-boarded.
+func (a *agent) leave() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.leaving = true
 }
 
 func (a *agent) enrol(ctx context.Context) error {

@@ -38,6 +38,7 @@ type Config struct {
 	Duration    time.Duration // of the load
 	Seed        uint64        // what the devices report follows from it
 	Namespace   string        // of the Deployments
+	Keep        bool          // leave devices and Deployments where they are
 
 	Enrol  func(ctx context.Context, device string, r api.EnrolmentRequest) (api.Enrolment, error)
 	Revoke func(ctx context.Context, device string) error
@@ -93,6 +94,9 @@ func Run(ctx context.Context, cfg Config) (_ Result, err error) {
 	}
 	f := newFleet(cfg)
 	defer func() {
+		if cfg.Keep {
+			return
+		}
 		// What was made is removed, whatever ended the run.
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanLimit)
 		defer cancel()

@@ -165,6 +165,7 @@ func (s *soak) replace(ctx, running context.Context, random *rand.Rand) error {
 	a := s.agents[random.IntN(len(s.agents))]
 	object := &v1alpha1.Device{}
 	object.Name = a.id
+	a.leave()
 	if err := s.persist(ctx, "delete device "+a.id, func(ctx context.Context) error {
 		return client.IgnoreNotFound(s.SoakConfig.Kube.Delete(ctx, object))
 	}); err != nil {

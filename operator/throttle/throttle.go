@@ -1,7 +1,8 @@
 // Package throttle limits the rate of calls to a server by how the server
 // takes them: additive increase while it answers quickly, multiplicative
-// decrease when it is slow or says that it has too much to do (AIMD, RFC 5681
-// section 3.1 for the idea).
+// decrease when it says that it has too much to do (AIMD, RFC 5681 section 3.1
+// for the idea), and a gentle one when it is slow: on a machine that is short of
+// processors everything is slow, and calling less makes nothing faster.
 package throttle
 
 import (
@@ -17,14 +18,15 @@ import (
 // Limits of the rate, in calls per second.
 const (
 	initial = 100
-	least   = 2
+	least   = 2  // for a server that says it has too much to do
+	steady  = 50 // for one that is merely slow
 	most    = 1000
 	step    = 2 // added per quick answer
 )
 
 const (
-	slow     = 500 * time.Millisecond // an answer that takes longer counts as overload
-	cooldown = time.Second            // between two decreases: one overload is one signal
+	slow     = time.Second // an answer that takes longer is a sign of strain
+	cooldown = time.Second // between two decreases: one overload is one signal
 )
 
 // Limiter is safe for concurrent use.
@@ -61,12 +63,16 @@ func (l *Limiter) Rate() float64 { return float64(l.bucket.Limit()) }
 func (l *Limiter) observe(took time.Duration, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	overload := took > slow || err != nil && (l.overloaded(err) || errors.Is(err, context.DeadlineExceeded) || os.IsTimeout(err))
-	switch {
-	case !overload:
-		l.bucket.SetLimit(min(most, l.bucket.Limit()+step))
-	case l.now().Sub(l.reduced) >= cooldown:
+	rate := l.bucket.Limit()
+	switch overload := err != nil && (l.overloaded(err) || errors.Is(err, context.DeadlineExceeded) || os.IsTimeout(err)); {
+	case !overload && took <= slow:
+		l.bucket.SetLimit(min(most, rate+step))
+	case l.now().Sub(l.reduced) < cooldown:
+	case overload:
 		l.reduced = l.now()
-		l.bucket.SetLimit(max(least, l.bucket.Limit()/2))
+		l.bucket.SetLimit(max(least, rate/2))
+	default:
+		l.reduced = l.now()
+		l.bucket.SetLimit(max(min(steady, rate), rate*9/10))
 	}
 }

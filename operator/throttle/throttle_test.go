@@ -32,20 +32,27 @@ func TestRateFollowsTheServer(t *testing.T) {
 		t.Fatalf("the same overload counts once: %v", l.Rate())
 	}
 	now = now.Add(cooldown)
-	call(slow+1, nil)
-	if l.Rate() != (initial+step)/4.0 {
-		t.Fatalf("a slow answer: %v", l.Rate())
-	}
 	call(time.Millisecond, errors.New("conflict"))
-	if l.Rate() != (initial+step)/4.0+step {
+	if l.Rate() != (initial+step)/2+step {
 		t.Fatalf("another error is no overload: %v", l.Rate())
 	}
 	for range 40 {
 		now = now.Add(cooldown)
 		l.observe(time.Minute, nil)
 	}
+	if l.Rate() != steady {
+		t.Fatalf("a server that is slow: %v", l.Rate())
+	}
+	for range 40 {
+		now = now.Add(cooldown)
+		l.observe(0, errTooMany)
+	}
 	if l.Rate() != least {
 		t.Fatalf("the floor: %v", l.Rate())
+	}
+	now = now.Add(cooldown)
+	if l.observe(time.Minute, nil); l.Rate() != least {
+		t.Fatalf("a slow answer raised the rate: %v", l.Rate())
 	}
 	for range most {
 		l.observe(0, nil)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/nationtech/fleetctl/internal/hint"
 	"github.com/nationtech/fleetctl/internal/wire"
@@ -93,13 +94,20 @@ func (s *Store) ForgetDevice(ctx context.Context, device string) error {
 	if err := wire.ValidateDeviceID(device); err != nil {
 		return err
 	}
-	return errors.Join(
-		s.purge(ctx, wire.BucketDesired, wire.DesiredKey(device, "*")),
-		s.purge(ctx, wire.BucketDesired, wire.ManifestKey(device)),
-		s.purge(ctx, wire.BucketState, wire.StateKey(device)),
-		s.purge(ctx, wire.BucketInfo, wire.InfoKey(device)),
-		s.purge(ctx, wire.BucketHeartbeat, wire.HeartbeatKey(device)),
-	)
+	var all errgroup.Group
+	for _, key := range []struct {
+		bucket wire.Bucket
+		key    string
+	}{
+		{wire.BucketDesired, wire.DesiredKey(device, "*")},
+		{wire.BucketDesired, wire.ManifestKey(device)},
+		{wire.BucketState, wire.StateKey(device)},
+		{wire.BucketInfo, wire.InfoKey(device)},
+		{wire.BucketHeartbeat, wire.HeartbeatKey(device)},
+	} {
+		all.Go(func() error { return s.purge(ctx, key.bucket, key.key) })
+	}
+	return all.Wait()
 }
 
 // Get reads a key; ErrNotFound when it has no value.
