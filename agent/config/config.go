@@ -26,7 +26,7 @@ type Config struct {
 
 // NATS is where the fleet's broker answers.
 type NATS struct {
-	URLs   []string `toml:"urls"`    // tls://HOST:PORT; nats:// only on loopback
+	URLs   []string `toml:"urls"`    // tls://HOST:PORT or wss://HOST:PORT; nats:// only on loopback
 	CAFile string   `toml:"ca_file"` // PEM; empty means the system's roots
 }
 

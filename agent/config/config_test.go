@@ -116,6 +116,7 @@ func TestParseRefuses(t *testing.T) {
 		"no URL":                    {`urls = ["tls://fleet.example.com:4222", "nats://127.0.0.1:4222"]`, "urls = []", []string{"nats.urls: is missing"}},
 		"plaintext":                 {"nats://127.0.0.1:4222", "nats://10.0.0.1:4222", []string{"plaintext", "tls://10.0.0.1:4222"}},
 		"no port":                   {"tls://fleet.example.com:4222", "tls://fleet.example.com", []string{"no HOST:PORT"}},
+		"websocket without TLS":     {"tls://fleet", "ws://fleet", []string{`scheme "ws"`, "wss://"}},
 		"scheme":                    {"tls://fleet", "https://fleet", []string{`scheme "https"`}},
 		"password in URL":           {"tls://fleet", "tls://a:hunter2@fleet", []string{"credentials.file"}},
 		"credential type":           {`"psk"`, `"none"`, []string{`credentials.type: "none"`}},

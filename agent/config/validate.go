@@ -6,7 +6,9 @@ import (
 	"net/url"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/nationtech/fleetctl/internal/wire"
 )
@@ -37,6 +39,10 @@ func (c *Config) Validate() error {
 		if err := checkNATSURL(u); err != nil {
 			fault("nats.urls", "%w", err)
 		}
+	}
+	if wss := func(u string) bool { return strings.HasPrefix(u, "wss:") }; slices.ContainsFunc(c.NATS.URLs, wss) &&
+		slices.ContainsFunc(c.NATS.URLs, func(u string) bool { return !wss(u) }) {
+		fault("nats.urls", "mixes wss:// with others, which the NATS client cannot")
 	}
 	filePath("nats.ca_file", c.NATS.CAFile, false)
 	switch c.Credentials.Type {
@@ -77,14 +83,14 @@ func checkNATSURL(s string) error {
 		return fmt.Errorf("%q has no HOST:PORT", s)
 	case u.Path != "" || u.RawQuery != "" || u.Fragment != "":
 		return fmt.Errorf("%q has something after HOST:PORT", s)
-	case u.Scheme == "tls":
+	case u.Scheme == "tls", u.Scheme == "wss": // a websocket, where only port 443 gets out
 		return nil
 	case u.Scheme == "nats" && isLoopback(u.Hostname()):
 		return nil
 	case u.Scheme == "nats":
 		return fmt.Errorf("%q is plaintext, which is for loopback only; write tls://%s", s, u.Host)
 	}
-	return fmt.Errorf("%q has scheme %q; use tls://", s, u.Scheme)
+	return fmt.Errorf("%q has scheme %q; use tls:// or wss://", s, u.Scheme)
 }
 
 func checkIssuer(s string) error {

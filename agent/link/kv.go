@@ -27,7 +27,7 @@ const (
 func (l *Link) Get(ctx context.Context, bucket wire.Bucket, key string) (data []byte, found bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	answer, err := l.nc.RequestWithContext(ctx, bucket.DirectGetSubject(key), nil)
+	answer, err := l.direct(ctx, bucket, key)
 	if err != nil {
 		return nil, false, fmt.Errorf("get %s from %s: %w", key, bucket, err)
 	}

@@ -56,6 +56,7 @@ type Link struct {
 	nc      *nats.Conn
 	device  string
 	problem atomic.Pointer[error] // why there is no connection
+	hinted  atomic.Uint64         // sequence of the newest manifest that a hint told of
 }
 
 // Open starts connecting and returns. It fails only on a configuration that
@@ -158,7 +159,13 @@ func (l *Link) Problem() error {
 
 // Subscribe calls handle for each message on subject, one at a time.
 func (l *Link) Subscribe(subject string, handle func(subject string, data []byte)) error {
-	_, err := l.nc.Subscribe(subject, func(m *nats.Msg) { handle(m.Subject, m.Data) })
+	hints := subject == wire.HintSubject(l.device)
+	_, err := l.nc.Subscribe(subject, func(m *nats.Msg) {
+		if hints {
+			l.noteHint(m)
+		}
+		handle(m.Subject, m.Data)
+	})
 	if err != nil {
 		return fmt.Errorf("subscribe to %s: %w", subject, err)
 	}

@@ -170,7 +170,8 @@ func (a *agent) run(ctx context.Context, e api.Enrolment) {
 		if !l.Up() {
 			continue
 		}
-		if err := errors.Join(a.introduce(ctx), a.look(ctx), a.report(ctx)); err != nil && ctx.Err() == nil {
+		again, looked := a.look(ctx)
+		if err := errors.Join(a.introduce(ctx), looked, a.report(ctx)); (again || err != nil) && ctx.Err() == nil {
 			time.AfterFunc(time.Second, a.poke)
 		}
 	}

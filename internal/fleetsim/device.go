@@ -171,28 +171,42 @@ func (d *device) hint(ctx context.Context) {
 		d.fleet.hints.add(now.Sub(c.at))
 	}
 	d.mu.Unlock()
-	if err := d.look(ctx); err != nil {
-		d.fleet.failed(ctx, err)
+	for range lookAgain {
+		again, err := d.look(ctx)
+		if err != nil {
+			d.fleet.failed(ctx, err)
+		}
+		if !again && err == nil || !sleepUntil(ctx, time.Now().Add(lookPause)) {
+			return
+		}
 	}
 }
 
-// look fetches the manifest and what changed in it, as an agent does.
-func (d *device) look(ctx context.Context) error {
+// As an agent does, a device looks again when a fetch failed, or when a server
+// of a cluster had the manifest and not yet what it names.
+const (
+	lookAgain = 10
+	lookPause = 250 * time.Millisecond
+)
+
+// look fetches the manifest and what changed in it, as an agent does; again says
+// that something was not there yet.
+func (d *device) look(ctx context.Context) (again bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	data, found, err := d.link.Get(ctx, wire.BucketDesired, wire.ManifestKey(d.id))
 	if err != nil || !found {
-		return err
+		return false, err
 	}
 	var manifest wire.Manifest
 	if err := wire.Open(wire.KindManifest, data, d.pinned, &manifest); err != nil {
-		return fmt.Errorf("device %s: %w", d.id, err)
+		return false, fmt.Errorf("device %s: %w", d.id, err)
 	}
 	if err := manifest.Validate(d.id); err != nil {
-		return err
+		return false, err
 	}
 	if manifest.Revision <= d.revision {
-		return nil
+		return false, nil
 	}
 	work := map[string]*job{}
 	for _, entry := range manifest.Deployments {
@@ -202,14 +216,14 @@ func (d *device) look(ctx context.Context) error {
 		}
 		data, found, err := d.link.Get(ctx, wire.BucketDesired, wire.DesiredKey(d.id, entry.Name))
 		if err != nil {
-			return err
+			return true, err
 		}
 		if !found || wire.Hash(data) != entry.SHA256 {
-			return nil // on its way; the next hint comes with it
+			return true, nil // on its way
 		}
 		var desired wire.DesiredState
 		if err := json.Unmarshal(data, &desired); err != nil {
-			return fmt.Errorf("device %s: desired state of %s: %w", d.id, entry.Name, err)
+			return false, fmt.Errorf("device %s: desired state of %s: %w", d.id, entry.Name, err)
 		}
 		work[entry.Name] = &job{hash: entry.SHA256, uid: desired.UID, generation: desired.Generation, phase: wire.PhasePending}
 	}
@@ -217,7 +231,7 @@ func (d *device) look(ctx context.Context) error {
 		d.accepted(d.work, work)
 	}
 	d.revision, d.work, d.behind = manifest.Revision, work, true
-	return nil
+	return false, nil
 }
 
 // report draws a new phase for each deployment and writes the state.

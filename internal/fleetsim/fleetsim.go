@@ -33,12 +33,13 @@ const (
 // Config of a run. Everything is required but Progress.
 type Config struct {
 	Devices     int
-	Deployments int           // every device is matched by Devices/Deployments of them, one at least
-	Rate        int           // state writes a second, of all devices together
-	Duration    time.Duration // of the load
-	Seed        uint64        // what the devices report follows from it
-	Namespace   string        // of the Deployments
-	Keep        bool          // leave devices and Deployments where they are
+	Deployments int             // every device is matched by Devices/Deployments of them, one at least
+	Rate        int             // state writes a second, of all devices together
+	Duration    time.Duration   // of the load
+	Stop        <-chan struct{} // ends the load before that when it is closed; may be nil
+	Seed        uint64          // what the devices report follows from it
+	Namespace   string          // of the Deployments
+	Keep        bool            // leave devices and Deployments where they are
 
 	Enrol  func(ctx context.Context, device string, r api.EnrolmentRequest) (api.Enrolment, error)
 	Revoke func(ctx context.Context, device string) error
@@ -49,6 +50,9 @@ type Config struct {
 	// Progress hears what is done and how far it is; total is 0 when that is unknown.
 	Progress func(phase string, done, total int)
 }
+
+// PhaseLoad is what Progress hears while the devices report.
+const PhaseLoad = "states written"
 
 // Validate says which number makes no sense.
 func (c *Config) Validate() error {

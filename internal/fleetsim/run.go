@@ -99,6 +99,13 @@ func (f *fleet) load(ctx context.Context) error {
 	pause := time.Duration(float64(workers) / float64(f.Rate) * float64(time.Second))
 	loading, stop := context.WithTimeout(ctx, f.Duration)
 	defer stop()
+	go func() {
+		select {
+		case <-f.Stop:
+			stop()
+		case <-loading.Done():
+		}
+	}()
 	var writes atomic.Int64
 	var all sync.WaitGroup
 	began := time.Now()
@@ -133,7 +140,7 @@ func (f *fleet) load(ctx context.Context) error {
 func (f *fleet) watch(ctx context.Context, writes *atomic.Int64) {
 	for tick := time.NewTicker(time.Second); ; {
 		f.result.ServerRSS = max(f.result.ServerRSS, f.ServerRSS())
-		f.Progress("states written", int(writes.Load()), int(float64(f.Rate)*f.Duration.Seconds()))
+		f.Progress(PhaseLoad, int(writes.Load()), int(float64(f.Rate)*f.Duration.Seconds()))
 		select {
 		case <-ctx.Done():
 			return
@@ -168,14 +175,16 @@ func (f *fleet) settle(ctx context.Context) error {
 	defer cancel()
 	return f.each(ctx, "devices settled", connecting, func(ctx context.Context, d *device) error {
 		for {
-			err := d.look(ctx)
+			again, err := d.look(ctx)
 			if err == nil && d.isBehind() {
 				err = d.report(ctx)
 			}
-			if err == nil {
+			if err == nil && !again {
 				return nil
 			}
-			f.failed(ctx, err)
+			if err != nil {
+				f.failed(ctx, err)
+			}
 			if !sleepUntil(ctx, time.Now().Add(time.Second)) {
 				return fmt.Errorf("device %s is behind: %w", d.id, err)
 			}
