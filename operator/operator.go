@@ -195,6 +195,10 @@ func (op *Operator) Run(ctx context.Context) error {
 	return nil
 }
 
+// Elected is closed once this operator is the one that works; at once when it
+// is alone.
+func (op *Operator) Elected() <-chan struct{} { return op.manager.Elected() }
+
 // Ready is closed once this operator leads and its picture is complete.
 func (op *Operator) Ready() <-chan struct{} { return op.core.loaded }
 

@@ -27,13 +27,8 @@ import (
 )
 
 const (
-	tlsTimeout   = 10 * time.Second
-	startTimeout = 30 * time.Second
-	// maxPingsOut unanswered pings end a connection: with wire.PingInterval,
-	// a device whose link died is taken for connected for up to 6 minutes.
-	maxPingsOut = 1
-	// headroom above the largest value, for headers.
-	headroom       = 16 << 10
+	tlsTimeout     = 10 * time.Second
+	startTimeout   = 30 * time.Second
 	minConnections = 16 << 10
 	defaultDevices = 10_000
 )
@@ -157,9 +152,9 @@ func (b *Broker) options(cfg Config, configured func(accounts.Keys) accounts.Fil
 	opts.TLS, opts.TLSConfig = true, cfg.TLS
 	opts.TLSTimeout = tlsTimeout.Seconds()
 	opts.AuthTimeout = accounts.AuthTimeout.Seconds()
-	opts.PingInterval, opts.MaxPingsOut = wire.PingInterval, maxPingsOut
+	opts.PingInterval, opts.MaxPingsOut = wire.PingInterval, accounts.MaxPingsOut
 	opts.MaxConn = max(minConnections, 2*cfg.Devices)
-	opts.MaxPayload = wire.BucketDesired.MaxValueBytes() + headroom
+	opts.MaxPayload = accounts.MaxPayload()
 	opts.JetStream = true
 	opts.StoreDir = cfg.DataDir
 	opts.JetStreamMaxStore = storageBytes(cfg.Devices)

@@ -22,6 +22,9 @@ type identities map[string]identity
 func newIdentities() (identities, error) {
 	ids := identities{}
 	for _, r := range accounts.Roles() {
+		if r.Name == accounts.RoleWarden || r.Name == accounts.RoleWatcher {
+			continue // one process needs one eye on connections
+		}
 		key, err := nkeys.CreateUser()
 		if err != nil {
 			return nil, fmt.Errorf("make key of %s: %w", r.Name, err)

@@ -74,10 +74,18 @@ func LoadFleetKey(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load fleet key: %w", err)
 	}
-	if len(key) != fleetKeyBytes {
-		return nil, fmt.Errorf("load fleet key: %s has %d bytes, not %d", path, len(key), fleetKeyBytes)
+	if err := CheckFleetKey(key); err != nil {
+		return nil, fmt.Errorf("load fleet key %s: %w", path, err)
 	}
 	return key, nil
+}
+
+// CheckFleetKey says what is wrong with a fleet key that came from elsewhere.
+func CheckFleetKey(key []byte) error {
+	if len(key) != fleetKeyBytes {
+		return fmt.Errorf("the fleet key has %d bytes, not %d", len(key), fleetKeyBytes)
+	}
+	return nil
 }
 
 // Callout answers authorization requests.

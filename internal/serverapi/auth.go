@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 
 	"github.com/nationtech/fleetctl/internal/identity/role"
@@ -39,6 +40,20 @@ func LoadAdminToken(path string) (AdminToken, error) {
 	if err != nil {
 		return AdminToken{}, fmt.Errorf("load admin token: %w", err)
 	}
+	return parseAdminToken(path, data)
+}
+
+// ReadAdminToken is LoadAdminToken for a file that somebody else makes, such as
+// a Secret mounted into a pod.
+func ReadAdminToken(path string) (AdminToken, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return AdminToken{}, fmt.Errorf("read admin token: %w", err)
+	}
+	return parseAdminToken(path, data)
+}
+
+func parseAdminToken(path string, data []byte) (AdminToken, error) {
 	token := strings.TrimSpace(string(data))
 	if raw, err := hex.DecodeString(token); err != nil || len(raw) != tokenBytes {
 		return AdminToken{}, fmt.Errorf("load admin token: %s holds no token", path)

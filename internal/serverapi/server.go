@@ -61,10 +61,10 @@ type Commander interface {
 	Session(ctx context.Context, r commands.Request, input <-chan wire.StreamInput, onData func([]byte) error) error
 }
 
-// Config of the API; everything is required but PSK, Pages and Stopping.
+// Config of the API; everything is required but TLS, PSK, Pages and Stopping.
 type Config struct {
 	Listener net.Listener // plain TCP; the server closes it
-	TLS      *tls.Config
+	TLS      *tls.Config  // nil: plain HTTP, for behind something that ends TLS
 	Auth     Authenticator
 	Audit    AuditLog
 	Registry Registry
@@ -104,7 +104,9 @@ type Server struct {
 // Start serves until Shutdown.
 func Start(cfg Config) *Server {
 	tlsConfig := cfg.TLS.Clone()
-	tlsConfig.NextProtos = []string{"h2", "http/1.1"}
+	if tlsConfig != nil {
+		tlsConfig.NextProtos = []string{"h2", "http/1.1"}
+	}
 	s := &Server{addr: cfg.Listener.Addr(), served: make(chan error, 1), http: &http.Server{
 		Handler:           withPages(handler(cfg), cfg.Pages),
 		TLSConfig:         tlsConfig,
@@ -118,7 +120,13 @@ func Start(cfg Config) *Server {
 	if cfg.Stopping != nil {
 		s.http.RegisterOnShutdown(cfg.Stopping)
 	}
-	go func() { s.served <- s.http.ServeTLS(cfg.Listener, "", "") }()
+	go func() {
+		if tlsConfig == nil {
+			s.served <- s.http.Serve(cfg.Listener)
+			return
+		}
+		s.served <- s.http.ServeTLS(cfg.Listener, "", "")
+	}()
 	return s
 }
 

@@ -27,7 +27,6 @@ type group struct {
 	inProgress  int
 	unavailable int       // connected or in progress, and not running; failed ones are counted apart
 	candidates  []*Device // connected, and yet to be told
-	fresh       int       // not connected, and until a moment ago they were
 	held        bool      // its latest devices fail: no more get the goal
 }
 
@@ -49,14 +48,6 @@ func (e *Engine) view(s *State, in *Input) *view {
 			verdict = judge(d, e.memoryOf(d), &in.Policy, in.Now, suspect)
 		}
 		v.verdicts[i] = verdict
-		if verdict.standing == untouched && !d.Connected {
-			// A server that restarts cuts everybody off for a moment: that is
-			// no reason to call a rollout complete.
-			if back := d.Since.Add(in.Policy.patience()); in.Now.Before(back) {
-				verdict.again = back
-				g.fresh++
-			}
-		}
 		v.count(g, d, i, verdict, base)
 	}
 	slices.SortFunc(v.groups, func(a, b *group) int { return cmpString(a.name, b.name) })
@@ -170,10 +161,10 @@ func (v *view) advance(s *State, in *Input) {
 }
 
 // settled says whether nothing is left to be done for the devices that are
-// connected, or were a moment ago.
+// connected.
 func (v *view) settled() bool {
 	for _, g := range v.groups {
-		if len(g.candidates) > 0 || g.inProgress > 0 || g.fresh > 0 {
+		if len(g.candidates) > 0 || g.inProgress > 0 {
 			return false
 		}
 	}

@@ -38,6 +38,8 @@ type Config struct {
 	// admin certificate and service account tokens. An issuer that cannot be
 	// reached does not hinder the start: its tokens are refused until it can.
 	Authenticators []apiserverv1.JWTAuthenticator
+	// AuditLog is a file that gets a line for each request; empty: none does.
+	AuditLog string
 }
 
 // Server is a running Kubernetes API.

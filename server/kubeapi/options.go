@@ -13,6 +13,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
+	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/kubernetes/pkg/controlplane/apiserver/options"
 	genericserver "k8s.io/kubernetes/pkg/controlplane/apiserver/samples/generic/server"
@@ -63,6 +64,13 @@ func serverOptions(ctx context.Context, cfg Config, creds *credentials, endpoint
 	o.Authentication.ServiceAccounts.KeyFiles = []string{creds.signerKey}
 	o.ServiceAccountSigningKeyFile = creds.signerKey
 	o.Authorization.Modes = []string{modes.ModeRBAC}
+	if cfg.AuditLog != "" {
+		policy := filepath.Join(cfg.DataDir, "audit-policy.yaml")
+		if err := writeAuditPolicy(policy); err != nil {
+			return options.CompletedOptions{}, err
+		}
+		o.Audit.PolicyFile, o.Audit.LogOptions.Path = policy, cfg.AuditLog
+	}
 
 	completed, err := o.Complete(ctx, nil, nil)
 	if err != nil {
@@ -92,6 +100,23 @@ func writeAuthentication(path string, issuers []apiserverv1.JWTAuthenticator) er
 	}
 	if err := secretfile.Write(path, data); err != nil {
 		return fmt.Errorf("write authentication configuration: %w", err)
+	}
+	return nil
+}
+
+// writeAuditPolicy asks for who asked for what, once a request, without bodies.
+func writeAuditPolicy(path string) error {
+	policy := auditv1.Policy{
+		TypeMeta:   metav1.TypeMeta{APIVersion: auditv1.SchemeGroupVersion.String(), Kind: "Policy"},
+		Rules:      []auditv1.PolicyRule{{Level: auditv1.LevelMetadata}},
+		OmitStages: []auditv1.Stage{auditv1.StageRequestReceived},
+	}
+	data, err := yaml.Marshal(policy)
+	if err != nil {
+		return fmt.Errorf("encode audit policy: %w", err)
+	}
+	if err := secretfile.Write(path, data); err != nil {
+		return fmt.Errorf("write audit policy: %w", err)
 	}
 	return nil
 }

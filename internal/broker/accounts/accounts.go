@@ -40,6 +40,9 @@ type (
 		Accounts      map[string]Account `json:"accounts"`
 		SystemAccount string             `json:"system_account"`
 		Authorization *Authorization     `json:"authorization,omitempty"`
+		MaxPayload    int32              `json:"max_payload,omitempty"`
+		PingInterval  string             `json:"ping_interval,omitempty"`
+		PingMax       int                `json:"ping_max,omitempty"`
 	}
 	// Account is one of accounts.
 	Account struct {
@@ -138,6 +141,7 @@ func Embedded(keys Keys) File { return fleet(keys, jwt.ConnectionTypeInProcess) 
 // network: the same accounts, and the callout.
 func External(keys Keys, callout CalloutKeys) File {
 	f := fleet(keys, jwt.ConnectionTypeStandard)
+	f.MaxPayload, f.PingInterval, f.PingMax = MaxPayload(), wire.PingInterval.String(), MaxPingsOut
 	f.Authorization = &Authorization{
 		Timeout: AuthTimeout.Seconds(),
 		AuthCallout: AuthCallout{

@@ -19,6 +19,8 @@ const (
 	RoleBuckets  = "buckets"  // makes the buckets
 	RoleCallout  = "callout"  // hears authorization requests
 	RolePresence = "presence" // hears connects, disconnects devices
+	RoleWarden   = "warden"   // the same, for a callout that is a process of its own
+	RoleWatcher  = "watcher"  // and for an operator that is one
 
 	// Let in by the callout alone:
 	RoleAdmin  = "admin"  // repairs the buckets by hand
@@ -27,7 +29,10 @@ const (
 
 // Inbox is the prefix of a role's inboxes. Devices' inboxes are in another
 // account, and begin with another token.
-func (r Role) Inbox() string { return "_INBOX_" + r.Name }
+func (r Role) Inbox() string { return Inbox(r.Name) }
+
+// Inbox is the prefix of the inboxes of the role of that name.
+func Inbox(role string) string { return "_INBOX_" + role }
 
 // Roles lists the least that each part needs. A connection that is taken over
 // in one part of the control plane gets no further than that part.
@@ -57,15 +62,17 @@ func Roles() []Role {
 		buckets.Publish = append(buckets.Publish, streamAPI("INFO", b), streamAPI("CREATE", b), streamAPI("UPDATE", b), streamAPI("DELETE", b))
 	}
 
+	links := func(name string) Role {
+		return Role{Name: name, Account: wire.AccountSystem,
+			Publish: []string{"$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.SERVER.*.KICK"},
+			Subscribe: []string{"$SYS.ACCOUNT." + wire.AccountDevices + ".CONNECT",
+				"$SYS.ACCOUNT." + wire.AccountDevices + ".DISCONNECT"}}
+	}
 	return []Role{
-		operator, api, buckets,
+		operator, api, buckets, links(RolePresence), links(RoleWarden), links(RoleWatcher),
 		{Name: RoleCallout, Account: wire.AccountSystem,
 			Publish:   []string{"$SYS._INBOX.>"}, // where servers wait for decisions
 			Subscribe: []string{"$SYS.REQ.USER.AUTH"}},
-		{Name: RolePresence, Account: wire.AccountSystem,
-			Publish: []string{"$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.SERVER.*.KICK"},
-			Subscribe: []string{"$SYS.ACCOUNT." + wire.AccountDevices + ".CONNECT",
-				"$SYS.ACCOUNT." + wire.AccountDevices + ".DISCONNECT"}},
 	}
 }
 
@@ -109,7 +116,9 @@ func streamAPI(verb string, b wire.Bucket) string { return "$JS.API.STREAM." + v
 func (k Keys) Users() []string {
 	var users []string
 	for _, r := range Roles() {
-		users = append(users, k[r.Name])
+		if key := k[r.Name]; key != "" {
+			users = append(users, key)
+		}
 	}
 	return users
 }
@@ -117,7 +126,7 @@ func (k Keys) Users() []string {
 func (k Keys) of(account, connectionType string) []User {
 	var users []User
 	for _, r := range Roles() {
-		if r.Account != account {
+		if r.Account != account || k[r.Name] == "" {
 			continue
 		}
 		users = append(users, User{

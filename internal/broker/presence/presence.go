@@ -46,6 +46,10 @@ type Options struct {
 	// a device that the callout let in just before it was revoked is not in
 	// the table yet when Disconnect looks. May be nil.
 	Denied func(device string) bool
+	// Settle is how much later than the callout Denied may know of a device:
+	// where the two are in different processes, a device that was let in a
+	// moment after its enrolment would be thrown out.
+	Settle time.Duration
 	// Flapping is told when two machines seem to share an id: they throw each
 	// other out again and again. May be nil.
 	Flapping func(device string)
@@ -194,8 +198,7 @@ func (t *Tracker) connected(c Connection) {
 		go t.end(o)
 	}
 	if t.opt.Denied != nil && t.opt.Denied(c.Device) {
-		t.log.Info("connection of a revoked device ended", "op", "presence", "device", c.Device, "host", c.Host)
-		go t.end(c)
+		time.AfterFunc(t.opt.Settle, func() { t.endDenied(c) })
 	}
 	if flapping {
 		t.log.Warn("two machines seem to share a device id", "op", "presence", "device", c.Device, "host", c.Host)
@@ -203,6 +206,15 @@ func (t *Tracker) connected(c Connection) {
 			t.opt.Flapping(c.Device)
 		}
 	}
+}
+
+// endDenied ends the link of a device that still may not be here.
+func (t *Tracker) endDenied(c Connection) {
+	if !t.opt.Denied(c.Device) {
+		return
+	}
+	t.log.Info("connection of a revoked device ended", "op", "presence", "device", c.Device, "host", c.Host)
+	t.end(c)
 }
 
 // end kicks a link that nobody waits for.

@@ -51,7 +51,8 @@ func newRootCmd(version string) *cobra.Command {
 		Short: "The control plane of a fleet",
 		Long: `fleet-server is the control plane of a fleet of devices. "all" runs every part of
 it in one process, with its state in one directory: the Kubernetes API, NATS, the
-operator, and the API that fleetctl uses.`,
+operator, and the API that fleetctl uses. "operator", "callout" and "dashboard" run
+one part each, on a Kubernetes and with NATS servers that are there already.`,
 		Example: `  fleet-server all
   fleet-server all --data-dir /var/lib/fleet-server --listen-address 0.0.0.0 --advertise fleet.example.com`,
 		SilenceErrors: true,
@@ -60,7 +61,8 @@ operator, and the API that fleetctl uses.`,
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError(err, "see: "+cmd.CommandPath()+" --help")
 	})
-	cmd.AddCommand(newAllCmd(version), newUsersCmd(), newVersionCmd(version))
+	cmd.AddCommand(newAllCmd(version), newOperatorCmd(version), newCalloutCmd(version), newDashboardCmd(version),
+		newKubernetesCmd(), newUsersCmd(), newVersionCmd(version))
 	return cmd
 }
 
