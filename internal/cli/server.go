@@ -1,15 +1,61 @@
 package cli
 
-import "github.com/spf13/cobra"
+import (
+	"fmt"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/nationtech/fleetctl/internal/install"
+)
+
+// serverFlags is what the commands about an installation have in common.
+type serverFlags struct {
+	namespace string
+	timeout   time.Duration
+}
 
 func newServerCmd(f *Factory) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "server",
-		Short:   "What a control plane needs around it",
-		Example: `  fleetctl server setup-identity --issuer https://id.example.com --token-stdin < token`,
-		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Use:   "server",
+		Short: "Install the control plane on a Kubernetes cluster, and look after it",
+		Long: `Installs the control plane on a Kubernetes or OpenShift cluster, upgrades and
+removes it. On one machine it needs no installation: fleet-server all.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Example: `  fleetctl server --help
+  fleetctl server install --domain fleet.example.com --issuer https://sso.example.com --project-id 1234 --nats-url tls://nats.example.com:4222`,
 	}
-	cmd.AddCommand(newSetupIdentityCmd(f))
+	cmd.AddCommand(newServerInstallCmd(f), newServerStatusCmd(f), newServerUpgradeCmd(f), newServerUninstallCmd(f),
+		newServerChartCmd(f), newSetupIdentityCmd(f))
 	return cmd
+}
+
+func (s *serverFlags) register(flags *pflag.FlagSet) {
+	flags.StringVarP(&s.namespace, "namespace", "n", install.Defaults("").Namespace, "`namespace` of the control plane")
+	flags.DurationVar(&s.timeout, "timeout", 5*time.Minute, "`time` to wait until it is ready")
+}
+
+// installer reaches the cluster.
+func (f *Factory) installer() (*install.Installer, error) {
+	config, err := f.RESTConfig()
+	if err != nil {
+		return nil, err
+	}
+	config.QPS = -1 // a person does not type fast enough to need a limit
+	log.SetLogger(logr.FromSlogHandler(f.Log().Handler()))
+	if err := apiextensionsv1.AddToScheme(scheme.Scheme); err != nil {
+		return nil, fmt.Errorf("register API types: %w", err)
+	}
+	c, err := client.New(config, client.Options{Scheme: scheme.Scheme})
+	if err != nil {
+		return nil, explainKube(fmt.Errorf("reach the Kubernetes API at %s: %w", config.Host, err))
+	}
+	return &install.Installer{Client: c, Progress: func(what string) { _, _ = fmt.Fprintln(f.Err, what) }}, nil
 }

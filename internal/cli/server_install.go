@@ -1,0 +1,229 @@
+package cli
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/nationtech/fleetctl/internal/hint"
+	"github.com/nationtech/fleetctl/internal/install"
+)
+
+type serverInstallOptions struct {
+	serverFlags
+	install.Options
+	expose       string
+	print        bool
+	printSecrets bool
+	plan         bool
+	yes          bool
+	noWait       bool
+	ca           string
+}
+
+func newServerInstallCmd(f *Factory) *cobra.Command {
+	o := &serverInstallOptions{Options: install.Defaults(f.Version)}
+	cmd := &cobra.Command{
+		Use:   "install",
+		Short: "Install the control plane on a Kubernetes cluster",
+		Long: `Installs the control plane: operator, callout, HTTPS API and dashboard, with the
+least rights that each needs, keys that are made once, and network policies.
+Running it again changes nothing; what differs from what it should be is shown
+as a diff before it is changed. It is done when a test through the public URLs
+has passed.
+
+NATS servers that are there already (--nats-url) have to be configured with the
+accounts in ConfigMap fleet-nats-accounts, which the installation makes.`,
+		Example: `  fleetctl server install --domain fleet.example.com --issuer https://sso.example.com --project-id 1234 --nats-url tls://nats.example.com:4222
+  fleetctl server install --domain fleet.example.com --issuer https://sso.example.com --project-id 1234 --with-nats --cluster-issuer letsencrypt
+  fleetctl server install --domain fleet.example.com --issuer https://sso.example.com --project-id 1234 --with-nats --print > fleet.yaml`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Namespace, o.Expose = o.namespace, install.Expose(o.expose)
+			return runServerInstall(cmd.Context(), f, o)
+		},
+	}
+	flags := cmd.Flags()
+	o.serverFlags.register(flags)
+	o.registerChoices(flags)
+	flags.BoolVar(&o.print, "print", false, "print every object as YAML, for review or GitOps, and touch nothing; Secrets are left out")
+	flags.BoolVar(&o.printSecrets, "print-secrets", false, "print newly made Secrets as YAML, to be sealed and kept, and touch nothing")
+	flags.BoolVar(&o.plan, "plan", false, "show what would change; exit code 3 when something would")
+	flags.BoolVarP(&o.yes, "yes", "y", false, "change what is there without being asked")
+	flags.BoolVar(&o.noWait, "no-wait", false, "do not wait until it is ready, and do not test it")
+	flags.StringVar(&o.ca, "ca", "", "`file` of the authority of the public certificates, PEM (default: the system's)")
+	mustComplete(cmd, "expose", install.Exposures()...)
+	return cmd
+}
+
+func (o *serverInstallOptions) registerChoices(flags *pflag.FlagSet) {
+	flags.StringVar(&o.Domain, "domain", "", "`name` of the control plane; NATS is at nats.NAME")
+	flags.StringVar(&o.expose, "expose", string(o.Expose), "`way` to be reached: "+strings.Join(install.Exposures(), ", "))
+	flags.StringVar(&o.IngressClass, "ingress-class", "", "`class` of the ingress (default: the cluster's)")
+	flags.StringVar(&o.Gateway, "gateway", "", "`namespace/name` of the Gateway, with --expose gateway")
+	flags.StringVar(&o.ClusterIssuer, "cluster-issuer", "", "`name` of cert-manager's ClusterIssuer for the public certificate")
+	flags.StringVar(&o.TLSSecret, "tls-secret", "", "`name` of a Secret with the public certificate, instead")
+	flags.StringVar(&o.Issuer, "issuer", "", "`URL` of the OpenID Connect issuer")
+	flags.StringVar(&o.ProjectID, "project-id", "", "audience of the issuer's tokens; at Zitadel the `id` of the project")
+	flags.StringVar(&o.ClientID, "client-id", "", "`id` of fleetctl at the issuer")
+	flags.StringVar(&o.DashboardID, "dashboard-client-id", "", "`id` of the dashboard at the issuer (default: no pages are served)")
+	flags.StringSliceVar(&o.NATSURLs, "nats-url", nil, "`URL` of NATS servers that are there already (repeatable)")
+	flags.BoolVar(&o.WithNATS, "with-nats", false, "NATS runs in the same namespace, from its Helm chart with the values that fleetctl server chart writes")
+	flags.IntVar(&o.NATSReplicas, "nats-replicas", o.NATSReplicas, "NATS servers, and replicas of each bucket: 1, 3 or 5")
+	flags.IntVar(&o.Devices, "devices", o.Devices, "the most devices that there will be; buckets are sized for them")
+	flags.BoolVar(&o.Passwords, "device-passwords", false, "let devices log in with passwords, for laboratories")
+	flags.StringVar(&o.ImageRegistry, "image-registry", o.ImageRegistry, "`registry` of the image fleet-server")
+	flags.StringVar(&o.Version, "image-tag", o.Version, "`tag` of the image")
+	flags.StringVar(&o.KubernetesURL, "kubernetes-url", "", "`URL` at which people find this Kubernetes API")
+	flags.StringVar(&o.StorageClass, "storage-class", "", "`class` of the audit log's volume (default: the cluster's)")
+}
+
+func runServerInstall(ctx context.Context, f *Factory, o *serverInstallOptions) error {
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	if o.print || o.printSecrets {
+		return printInstallation(f.Out, o)
+	}
+	i, err := f.installer()
+	if err != nil {
+		return err
+	}
+	return converge(ctx, f, i, o)
+}
+
+func printInstallation(w io.Writer, o *serverInstallOptions) error {
+	if o.printSecrets {
+		secrets, _, err := o.Complete(nil)
+		if err != nil {
+			return err
+		}
+		objects, err := o.SecretObjects(secrets)
+		if err != nil {
+			return err
+		}
+		return install.Print(w, objects)
+	}
+	objects, err := o.Objects(install.Cluster{OpenShift: o.Expose == install.ExposeRoute}, nil)
+	if err != nil {
+		return err
+	}
+	return install.Print(w, objects)
+}
+
+// converge plans, shows, asks, applies, waits and tests.
+func converge(ctx context.Context, f *Factory, i *install.Installer, o *serverInstallOptions) error {
+	plan, err := i.Plan(ctx, o.Options)
+	if err != nil {
+		return explainKube(err)
+	}
+	updates := 0
+	for _, c := range plan.Changes {
+		_, _ = fmt.Fprintf(f.Err, "%s %s\n%s", c.Action, c.Object, c.Diff)
+		if c.Action != install.Create {
+			updates++
+		}
+	}
+	if o.plan {
+		if len(plan.Changes) > 0 {
+			return hint.WithCode(fmt.Errorf("%d objects would change", len(plan.Changes)), hint.CodeChanges)
+		}
+		return nil
+	}
+	if updates > 0 && !o.yes {
+		if err := f.Confirm(ctx, fmt.Sprintf("Change or delete %d objects that are there?", updates), "--yes"); err != nil {
+			return err
+		}
+	}
+	if err := i.Apply(ctx, plan); err != nil {
+		return explainKube(err)
+	}
+	var checks []install.Check
+	if !o.noWait {
+		if err := i.AwaitReady(ctx, o.Namespace, o.timeout); err != nil {
+			return explainKube(err)
+		}
+		if checks, err = smoke(ctx, o); err != nil {
+			return err
+		}
+	}
+	return reportInstallation(f, o, plan, checks)
+}
+
+// smoke tests through the public URLs.
+func smoke(ctx context.Context, o *serverInstallOptions) ([]install.Check, error) {
+	s := install.Smoke{APIURL: o.APIURL(), Issuer: o.Issuer, NATSURLs: o.DeviceNATSURLs()}
+	if o.ca != "" {
+		pem, err := os.ReadFile(o.ca)
+		if err != nil {
+			return nil, fmt.Errorf("read --ca: %w", err)
+		}
+		if s.Roots = x509.NewCertPool(); !s.Roots.AppendCertsFromPEM(pem) {
+			return nil, usageError(fmt.Errorf("--ca %s holds no certificate in PEM", o.ca), "name a PEM file")
+		}
+	}
+	return s.Run(ctx), nil
+}
+
+// serverInstallResult is what scripts rely on.
+type serverInstallResult struct {
+	SchemaVersion int              `json:"schemaVersion"`
+	Changes       []install.Change `json:"changes"`
+	APIURL        string           `json:"apiURL"`
+	Issuer        string           `json:"issuer"`
+	NATSURLs      []string         `json:"natsURLs"`
+	ClientID      string           `json:"clientID,omitempty"`
+	Checks        []install.Check  `json:"checks,omitempty"`
+}
+
+func reportInstallation(f *Factory, o *serverInstallOptions, plan *install.Plan, checks []install.Check) error {
+	result := serverInstallResult{SchemaVersion: 1, Changes: plan.Changes, APIURL: o.APIURL(), Issuer: o.Issuer,
+		NATSURLs: o.DeviceNATSURLs(), ClientID: o.ClientID, Checks: checks}
+	if err := f.Print(result, func(w io.Writer) error { return result.text(w, o) }); err != nil {
+		return err
+	}
+	var failed []error
+	for _, c := range checks {
+		if !c.OK {
+			failed = append(failed, fmt.Errorf("%s: %s", c.Name, c.Detail))
+		}
+	}
+	if len(failed) > 0 {
+		return hint.Wrap(fmt.Errorf("everything is installed, and does not work through its public URLs yet: %w", errors.Join(failed...)),
+			"docs/runbook.md has the cause of each; then run the same command again")
+	}
+	return nil
+}
+
+func (r serverInstallResult) text(w io.Writer, o *serverInstallOptions) error {
+	lines := []string{fmt.Sprintf("%d objects changed", len(r.Changes))}
+	for _, c := range r.Checks {
+		mark := "ok  "
+		if !c.OK {
+			mark = "FAIL"
+		}
+		line := mark + "  " + c.Name
+		if c.Detail != "" {
+			line += ": " + c.Detail
+		}
+		lines = append(lines, line)
+	}
+	lines = append(lines, "", "API and dashboard   "+r.APIURL, "issuer              "+r.Issuer,
+		"NATS, for devices   "+strings.Join(r.NATSURLs, ", "))
+	if r.ClientID != "" {
+		lines = append(lines, "client id           "+r.ClientID)
+	}
+	lines = append(lines, "", "next:", "  fleetctl login "+r.APIURL, "  fleetctl onboard pi@192.0.2.7")
+	if len(o.NATSURLs) > 0 {
+		lines = append(lines, "", "The NATS servers need the accounts in: kubectl get configmap -n "+o.Namespace+" fleet-nats-accounts")
+	}
+	_, err := fmt.Fprintln(w, strings.Join(lines, "\n"))
+	return err
+}

@@ -1,0 +1,158 @@
+package install
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/nationtech/fleetctl/internal/hint"
+)
+
+// Expose is how the control plane is reached from outside of the cluster.
+type Expose string
+
+// The ways.
+const (
+	ExposeIngress      Expose = "ingress"
+	ExposeRoute        Expose = "route"   // OpenShift
+	ExposeGateway      Expose = "gateway" // Gateway API
+	ExposeLoadBalancer Expose = "loadbalancer"
+	ExposeNodePort     Expose = "nodeport"
+)
+
+// Exposures lists them.
+func Exposures() []string {
+	return []string{string(ExposeIngress), string(ExposeRoute), string(ExposeGateway), string(ExposeLoadBalancer), string(ExposeNodePort)}
+}
+
+// Options is what a user chooses of an installation. They are kept in the
+// cluster, without secrets, so that an upgrade need not be told them again.
+type Options struct {
+	Domain        string   `json:"domain"` // the API is at it, NATS at nats.<domain>
+	Namespace     string   `json:"namespace"`
+	Expose        Expose   `json:"expose"`
+	IngressClass  string   `json:"ingressClass,omitempty"`
+	Gateway       string   `json:"gateway,omitempty"`       // namespace/name of a Gateway that is there
+	ClusterIssuer string   `json:"clusterIssuer,omitempty"` // cert-manager's, for the public certificate
+	TLSSecret     string   `json:"tlsSecret,omitempty"`     // a certificate that is there already
+	Issuer        string   `json:"issuer,omitempty"`        // URL of the OpenID Connect issuer
+	ProjectID     string   `json:"projectID,omitempty"`
+	ClientID      string   `json:"clientID,omitempty"`    // of fleetctl at the issuer
+	DashboardID   string   `json:"dashboardID,omitempty"` // of the dashboard; empty: no pages
+	NATSURLs      []string `json:"natsURLs,omitempty"`    // of servers that are there already
+	WithNATS      bool     `json:"withNATS,omitempty"`
+	NATSReplicas  int      `json:"natsReplicas"` // of the servers of WithNATS, and of each bucket
+	Devices       int      `json:"devices"`      // the most that there will be
+	Passwords     bool     `json:"passwords,omitempty"`
+	ImageRegistry string   `json:"imageRegistry"`
+	Version       string   `json:"version"` // of the image
+	KubernetesURL string   `json:"kubernetesURL,omitempty"`
+	StorageClass  string   `json:"storageClass,omitempty"`
+}
+
+// Defaults are the options that a user need not give.
+func Defaults(version string) Options {
+	return Options{Namespace: "fleet-system", Expose: ExposeIngress, NATSReplicas: 3, Devices: 10_000,
+		ImageRegistry: "ghcr.io/nationtech", Version: version}
+}
+
+// Validate reports all faults at once.
+func (o *Options) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if o.Domain == "" {
+		bad("--domain is needed")
+	} else if wrong := validation.IsDNS1123Subdomain(o.Domain); len(wrong) > 0 || !strings.Contains(o.Domain, ".") {
+		bad("--domain %q is no domain name, such as fleet.example.com", o.Domain)
+	}
+	if wrong := validation.IsDNS1123Label(o.Namespace); len(wrong) > 0 {
+		bad("--namespace %q: %s", o.Namespace, strings.Join(wrong, ", "))
+	}
+	if !slices.Contains(Exposures(), string(o.Expose)) {
+		bad("--expose %q: one of %s", o.Expose, strings.Join(Exposures(), ", "))
+	}
+	if o.Expose == ExposeGateway && strings.Count(o.Gateway, "/") != 1 {
+		bad("--gateway NAMESPACE/NAME is needed with --expose gateway")
+	}
+	o.validateIssuer(bad)
+	o.validateNATS(bad)
+	if o.ClusterIssuer != "" && o.TLSSecret != "" {
+		bad("--cluster-issuer and --tls-secret exclude each other")
+	}
+	if o.Devices < 1 {
+		bad("--devices %d: at least 1", o.Devices)
+	}
+	if o.ImageRegistry == "" || strings.HasSuffix(o.ImageRegistry, "/") || strings.Contains(o.ImageRegistry, "://") {
+		bad("--image-registry %q is no registry, such as registry.example.com/fleet", o.ImageRegistry)
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return hint.WithCode(hint.Wrap(errors.Join(errs...), "see: fleetctl server install --help"), hint.CodeUsage)
+}
+
+func (o *Options) validateIssuer(bad func(string, ...any)) {
+	if o.Issuer == "" {
+		bad("--issuer URL is needed")
+		return
+	}
+	if u, err := url.Parse(o.Issuer); err != nil || u.Scheme != "https" || u.Host == "" {
+		bad("--issuer %q does not begin with https://", o.Issuer)
+	}
+	if o.ProjectID == "" {
+		bad("--project-id is needed with --issuer: the audience of its tokens")
+	}
+}
+
+func (o *Options) validateNATS(bad func(string, ...any)) {
+	if (len(o.NATSURLs) > 0) == o.WithNATS {
+		bad("either --nats-url URL or --with-nats is needed")
+	}
+	for _, u := range o.NATSURLs {
+		if scheme, rest, ok := strings.Cut(u, "://"); !ok || scheme != "tls" && scheme != "wss" || rest == "" {
+			bad("--nats-url %q does not begin with tls:// or wss://", u)
+		}
+	}
+	if !slices.Contains([]int{1, 3, 5}, o.NATSReplicas) {
+		bad("--nats-replicas %d: 1, 3 or 5", o.NATSReplicas)
+	}
+}
+
+// natsHost is the public name of NATS.
+func (o *Options) natsHost() string { return "nats." + o.Domain }
+
+// APIURL is where people and devices find the HTTPS API.
+func (o *Options) APIURL() string { return "https://" + o.Domain }
+
+// DeviceNATSURLs are where devices find NATS. Behind an ingress that is a
+// websocket: many sites let nothing out but port 443.
+func (o *Options) DeviceNATSURLs() []string {
+	switch {
+	case !o.WithNATS:
+		return o.NATSURLs
+	case o.Expose == ExposeLoadBalancer || o.Expose == ExposeNodePort:
+		return []string{"tls://" + o.natsHost() + ":4222"}
+	}
+	return []string{"wss://" + o.natsHost() + ":443"}
+}
+
+// partNATSURLs are where the parts do.
+func (o *Options) partNATSURLs() []string {
+	if !o.WithNATS {
+		return o.NATSURLs
+	}
+	return []string{"tls://nats." + o.Namespace + ".svc:4222"}
+}
+
+func (o *Options) image() string { return o.ImageRegistry + "/fleet-server:" + o.Version }
+
+// Cluster is what the cluster can do; objects of kinds that it does not know
+// are left out.
+type Cluster struct {
+	OpenShift      bool // gives pods their user and group ids
+	ServiceMonitor bool // the Prometheus operator is there
+}

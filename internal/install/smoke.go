@@ -1,0 +1,181 @@
+package install
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/nationtech/fleetctl/internal/broker/accounts"
+	"github.com/nationtech/fleetctl/internal/hint"
+	"github.com/nationtech/fleetctl/internal/wire"
+)
+
+const (
+	smokeTimeout = 10 * time.Second
+	maxAnswer    = 1 << 20 // bytes
+)
+
+// Smoke is the test of an installation through its public URLs: what devices
+// and people use, and not what the cluster says of itself.
+type Smoke struct {
+	APIURL   string
+	Issuer   string
+	NATSURLs []string
+	Roots    *x509.CertPool // of the public certificates; nil means the system's
+	// Token is an access token of somebody who may look; empty: that the callout
+	// lets somebody in is not tested.
+	Token string
+}
+
+// Check is one outcome.
+type Check struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail,omitempty"`
+	Hint   string `json:"hint,omitempty"`
+}
+
+// Run makes every check, whatever the others said.
+func (s *Smoke) Run(ctx context.Context) []Check {
+	var all []Check
+	for _, c := range []struct {
+		name string
+		run  func(context.Context) error
+	}{
+		{"certificate of the API", s.certificate},
+		{"API is ready", s.ready},
+		{"OIDC discovery", s.discovery},
+		{"callout keeps a stranger out", s.stranger},
+		{"callout lets you in, and a key can be read", s.member},
+	} {
+		limited, cancel := context.WithTimeout(ctx, smokeTimeout)
+		err := c.run(limited)
+		cancel()
+		switch {
+		case errors.Is(err, errNotTested):
+			all = append(all, Check{Name: c.name, OK: true, Detail: "not tested: sign in with fleetctl login first"})
+		case err != nil:
+			all = append(all, Check{Name: c.name, Detail: err.Error(), Hint: hint.Of(err)})
+		default:
+			all = append(all, Check{Name: c.name, OK: true})
+		}
+	}
+	return all
+}
+
+var errNotTested = errors.New("not tested")
+
+func (s *Smoke) client() *http.Client {
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: s.tls(), DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment}}
+}
+
+func (s *Smoke) tls() *tls.Config { return &tls.Config{RootCAs: s.Roots, MinVersion: tls.VersionTLS12} }
+
+func (s *Smoke) get(ctx context.Context, url string) (*http.Response, []byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	response, err := s.client().Do(request)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	return response, body, err
+}
+
+func (s *Smoke) certificate(ctx context.Context) error {
+	_, _, err := s.get(ctx, s.APIURL+"/healthz")
+	var verification *tls.CertificateVerificationError
+	if errors.As(err, &verification) {
+		return hint.Wrap(err, "the certificate is not there yet, or of an authority that this machine does not know: kubectl get certificate,secret -n fleet-system; or name the authority with --ca FILE")
+	}
+	if err != nil {
+		return hint.Wrap(err, "does the name resolve to the ingress, and is that reachable from here?")
+	}
+	return nil
+}
+
+func (s *Smoke) ready(ctx context.Context) error {
+	response, body, err := s.get(ctx, s.APIURL+"/readyz")
+	if err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusOK {
+		return hint.Wrap(fmt.Errorf("%s: %s", response.Status, strings.TrimSpace(string(body))), "kubectl logs -n fleet-system deployment/fleet-dashboard")
+	}
+	return nil
+}
+
+func (s *Smoke) discovery(ctx context.Context) error {
+	response, body, err := s.get(ctx, strings.TrimSuffix(s.Issuer, "/")+"/.well-known/openid-configuration")
+	if err != nil {
+		return hint.Wrap(err, "is the issuer's URL right, and reachable from here?")
+	}
+	var document struct {
+		Issuer  string `json:"issuer"`
+		JWKSURI string `json:"jwks_uri"`
+	}
+	if response.StatusCode != http.StatusOK || json.Unmarshal(body, &document) != nil || document.JWKSURI == "" {
+		return hint.Wrap(fmt.Errorf("%s, and no discovery document", response.Status), "is that an OpenID Connect issuer?")
+	}
+	if document.Issuer != s.Issuer {
+		return hint.Wrap(fmt.Errorf("it calls itself %s, and tokens are checked for %s", document.Issuer, s.Issuer), "give --issuer exactly as the issuer calls itself")
+	}
+	return nil
+}
+
+// stranger is somebody without a credential, and somebody with a made-up one.
+func (s *Smoke) stranger(ctx context.Context) error {
+	for _, credential := range []nats.Option{nats.UserInfo("smoke-stranger", "guessed"), nats.Token("eyJhbGciOiJub25lIn0.e30.")} {
+		conn, err := s.dial(ctx, credential)
+		if err == nil {
+			conn.Close()
+			return hint.New("a stranger was let in", "take the servers off the network, and compare their configuration with ConfigMap "+accountsMap)
+		}
+		if !errors.Is(err, nats.ErrAuthorization) {
+			return hint.Wrap(err, "is NATS reachable at its public URL, and does a callout answer? kubectl logs -n fleet-system deployment/fleet-callout")
+		}
+	}
+	return nil
+}
+
+// member reads a key as somebody who may look: the whole way through the
+// callout, the accounts and JetStream.
+func (s *Smoke) member(ctx context.Context) error {
+	if s.Token == "" {
+		return errNotTested
+	}
+	conn, err := s.dial(ctx, nats.Token(s.Token))
+	if err != nil {
+		return hint.Wrap(err, "does your token have a role of the fleet? fleetctl whoami")
+	}
+	defer conn.Close()
+	answer, err := conn.RequestWithContext(ctx, wire.BucketDesired.DirectGetSubject(wire.ManifestKey("smoke-test")), nil)
+	if err != nil {
+		return hint.Wrap(err, "are the buckets there? kubectl logs -n fleet-system deployment/fleet-operator")
+	}
+	if status := answer.Header.Get("Status"); status != "" && status != "404" {
+		return fmt.Errorf("read a key: %s %s", status, answer.Header.Get("Description"))
+	}
+	return nil
+}
+
+func (s *Smoke) dial(ctx context.Context, credential nats.Option) (*nats.Conn, error) {
+	timeout := smokeTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = time.Until(deadline)
+	}
+	return nats.Connect(strings.Join(s.NATSURLs, ","), credential, nats.Name("fleetctl smoke test"), nats.Secure(s.tls()),
+		nats.Timeout(timeout), nats.NoReconnect(), nats.CustomInboxPrefix(accounts.Inbox(accounts.RoleViewer)))
+}

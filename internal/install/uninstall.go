@@ -1,0 +1,71 @@
+package install
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/nationtech/fleetctl/internal/hint"
+)
+
+// Installed reads the options that the installation in a namespace was made
+// with.
+func (i *Installer) Installed(ctx context.Context, namespace string) (Options, error) {
+	m := &corev1.ConfigMap{}
+	err := i.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: optionsMap}, m)
+	if apierrors.IsNotFound(err) {
+		return Options{}, hint.New("there is no installation in namespace "+namespace, "install one with: fleetctl server install; or name its namespace with --namespace")
+	}
+	if err != nil {
+		return Options{}, fmt.Errorf("read what is installed: %w", err)
+	}
+	var o Options
+	if err := json.Unmarshal([]byte(m.Data[optionsKey]), &o); err != nil {
+		return Options{}, hint.Wrap(fmt.Errorf("read what is installed: ConfigMap %s: %w", optionsMap, err), "run fleetctl server install with all of its flags again")
+	}
+	return o, nil
+}
+
+// Removal is the plan of an uninstallation. Without purge everything that holds
+// data or secrets stays: CRDs with Devices and Deployments, the audit log,
+// Secrets, and the namespace they are in.
+func (i *Installer) Removal(ctx context.Context, o Options, purge bool) (*Plan, error) {
+	plan := &Plan{Options: o}
+	for _, k := range kinds() {
+		if k.kept && !purge {
+			continue
+		}
+		owned, err := i.owned(ctx, &o, k)
+		if err != nil {
+			return nil, err
+		}
+		for n := range owned {
+			plan.Changes = append(plan.Changes, Change{Action: Delete, Object: nameOf(&owned[n]), object: &owned[n]})
+		}
+	}
+	return plan, nil
+}
+
+// AwaitGone waits until nothing of a removal is left.
+func (i *Installer) AwaitGone(ctx context.Context, p *Plan, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not within %s", timeout))
+	defer cancel()
+	for n := range p.Changes {
+		c := &p.Changes[n]
+		for {
+			err := i.Client.Get(ctx, client.ObjectKeyFromObject(c.object), c.object.DeepCopy())
+			if apierrors.IsNotFound(err) {
+				break
+			}
+			if err := pause(ctx); err != nil {
+				return fmt.Errorf("wait until %s is gone: %w", c.Object, err)
+			}
+		}
+	}
+	return nil
+}
