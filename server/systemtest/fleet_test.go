@@ -2,7 +2,10 @@ package systemtest
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -179,18 +182,23 @@ func enrol(t *testing.T, server *apiclient.Client, id string) *device {
 
 func (d *device) connect() {
 	d.t.Helper()
-	ca := filepath.Join(d.t.TempDir(), "ca.pem")
-	if err := os.WriteFile(ca, []byte(d.e.CAPEM), 0o600); err != nil {
-		d.t.Fatal(err)
-	}
-	nc, err := nats.Connect(strings.Join(d.e.NATSURLs, ","), nats.UserInfo(d.ID, string(d.e.PSK)), nats.RootCAs(ca),
-		nats.CustomInboxPrefix(wire.InboxPrefix(d.ID)), nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond),
+	nc, err := d.dial(nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond),
 		nats.ClosedHandler(func(*nats.Conn) { close(d.gone) }))
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	d.nc = nc
 	d.t.Cleanup(nc.Close)
+}
+
+// dial opens one more connection as the device.
+func (d *device) dial(more ...nats.Option) (*nats.Conn, error) {
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM([]byte(d.e.CAPEM)) {
+		return nil, errors.New("enrolled without a CA")
+	}
+	return nats.Connect(strings.Join(d.e.NATSURLs, ","), append([]nats.Option{nats.UserInfo(d.ID, string(d.e.PSK)),
+		nats.Secure(&tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}), nats.CustomInboxPrefix(wire.InboxPrefix(d.ID))}, more...)...)
 }
 
 // put reports, as often as it takes to be acknowledged.

@@ -148,7 +148,7 @@ func ownPorts(t *testing.T) []string {
 	var flags []string
 	for _, flag := range []string{"--kube-port", "--nats-port", "--api-port", "--issuer-port"} {
 		for {
-			port := 20_000 + rand.IntN(10_000) // below the ports of outgoing connections
+			port := randomPort()
 			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 			if errors.Is(err, syscall.EADDRINUSE) {
 				continue
@@ -163,6 +163,8 @@ func ownPorts(t *testing.T) []string {
 	}
 	return flags
 }
+
+func randomPort() int { return 20_000 + rand.IntN(10_000) } // below the ports of outgoing connections
 
 // start starts `fleet-server all` on dir and waits until it is ready.
 func start(t *testing.T, dir string, args ...string) *process {
