@@ -158,6 +158,11 @@ func (c *Callout) answer(ctx context.Context, msg *nats.Msg) {
 		finish(r)
 		return
 	}
+	if expires, ours := c.visit(token); ours {
+		r.Visit = expires
+		finish(r)
+		return
+	}
 	if c.cfg.Tokens == nil {
 		r.Unverified = errNoTokens
 		finish(r)

@@ -31,6 +31,7 @@ type request struct {
 	// was not. Both are nil for a client without a token.
 	Claims     *verify.Claims
 	Unverified error
+	Visit      time.Time // end of a visitor's token, which was found ours; zero: it is none
 }
 
 // decision is the answer: who it is and what it may do.
@@ -109,6 +110,8 @@ func (p policy) decide(r request, now time.Time) (decision, error) {
 
 func (p policy) identify(r request, now time.Time) (decision, error) {
 	switch {
+	case !r.Visit.IsZero():
+		return byVisit(r.Visit, now)
 	case r.Unverified != nil:
 		return decision{}, fmt.Errorf("%w: %w", errBadToken, r.Unverified)
 	case r.Claims != nil:

@@ -33,6 +33,7 @@ const (
 	publicTLS      = "fleet-public-tls"
 	optionsMap     = "fleet-install"
 	accountsMap    = "fleet-nats-accounts"
+	natsMapName    = "fleet-nats-values"
 )
 
 // objectMeta names an object in the namespace of the installation.

@@ -36,5 +36,13 @@ func (o *Options) SecretObjects(secrets Secrets) ([]client.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(all, accounts), nil
+	all = append(all, accounts)
+	if o.WithNATS {
+		values, err := o.natsMap(Cluster{OpenShift: o.Expose == ExposeRoute}, secrets)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, values)
+	}
+	return all, nil
 }

@@ -62,7 +62,7 @@ one part each, on a Kubernetes and with NATS servers that are there already.`,
 		return usageError(err, "see: "+cmd.CommandPath()+" --help")
 	})
 	cmd.AddCommand(newAllCmd(version), newOperatorCmd(version), newCalloutCmd(version), newDashboardCmd(version),
-		newKubernetesCmd(), newUsersCmd(), newVersionCmd(version))
+		newKubernetesCmd(), newNATSContextCmd(), newUsersCmd(), newVersionCmd(version))
 	return cmd
 }
 
