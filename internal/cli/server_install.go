@@ -76,7 +76,7 @@ func (o *serverInstallOptions) registerChoices(flags *pflag.FlagSet) {
 	flags.StringVar(&o.DashboardID, "dashboard-client-id", "", "`id` of the dashboard at the issuer (default: no pages are served)")
 	flags.StringSliceVar(&o.NATSURLs, "nats-url", nil, "`URL` of NATS servers that are there already (repeatable)")
 	flags.BoolVar(&o.WithNATS, "with-nats", false, "NATS runs in the same namespace, from its Helm chart with the values that fleetctl server chart writes")
-	flags.IntVar(&o.NATSReplicas, "nats-replicas", o.NATSReplicas, "NATS servers, and replicas of each bucket: 1, 3 or 5")
+	flags.IntVar(&o.NATSReplicas, "nats-replicas", o.NATSReplicas, "NATS servers, and copies of the bucket of desired state: 1, 3 or 5")
 	flags.IntVar(&o.Devices, "devices", o.Devices, "the most devices that there will be; buckets are sized for them")
 	flags.BoolVar(&o.Passwords, "device-passwords", false, "let devices log in with passwords, for laboratories")
 	flags.StringVar(&o.ImageRegistry, "image-registry", o.ImageRegistry, "`registry` of the image fleet-server")

@@ -62,7 +62,7 @@ func chartValues(o *Options) []chartValue {
 			optional: true, mark: func(m *Options) { m.DashboardID = markDashboard }},
 		{path: "devices", about: "The most devices that there will be; buckets are sized for them.", value: o.Devices, marker: strconv.Itoa(markDevices),
 			mark: func(m *Options) { m.Devices = markDevices }},
-		{path: "bucketReplicas", about: "Replicas of each bucket: the number of NATS servers, at most 5.", value: o.NATSReplicas, marker: strconv.Itoa(markReplicas),
+		{path: "bucketReplicas", about: "Copies of the bucket of desired state: the number of NATS servers, at most 5.", value: o.NATSReplicas, marker: strconv.Itoa(markReplicas),
 			mark: func(m *Options) { m.NATSReplicas = markReplicas }},
 		{path: "kubernetesURL", about: "URL at which people find this Kubernetes API; fleetctl login writes it into their kubeconfig.", value: o.KubernetesURL,
 			marker: markKube, optional: true, mark: func(m *Options) { m.KubernetesURL = markKube }},

@@ -87,7 +87,7 @@ buckets and keeps them as they have to be. "fleetctl server install" runs it.`,
 	hostname, _ := os.Hostname() // without one the library names itself
 	flags.StringVar(&c.Identity, "identity", hostname, "`name` of this operator among them")
 	flags.IntVar(&c.Devices, "devices", 10_000, "the most devices that there will be; buckets are sized for them")
-	flags.IntVar(&c.Replicas, "replicas", 3, "replicas of each bucket: 1, 3 or 5")
+	flags.IntVar(&c.Replicas, "replicas", 3, "replicas of the bucket of desired state: 1, 3 or 5; those of reports have one")
 	return partCmd(cmd, version, &c.Access, &c)
 }
 

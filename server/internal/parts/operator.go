@@ -28,7 +28,7 @@ type Operator struct {
 	Namespace  string // of the Lease that the operators agree on
 	Identity   string // of this one among them
 	Devices    int    // the most devices there will be; buckets are sized for them
-	Replicas   int    // of each bucket
+	Replicas   int    // of the bucket of desired state; those of reports have one
 }
 
 // Validate reports all faults at once.
@@ -120,7 +120,8 @@ func (o *operatorPart) keepBuckets(context.Context) (supervise.Part, error) {
 		return nil, fmt.Errorf("open JetStream: %w", err)
 	}
 	log := o.Log.With("component", "buckets")
-	sizing := broker.Sizing{Devices: o.cfg.Devices, Replicas: o.cfg.Replicas}
+	// See docs/decisions/0008: a device can stop a bucket of reports that has copies.
+	sizing := broker.Sizing{Devices: o.cfg.Devices, Replicas: o.cfg.Replicas, ReportReplicas: 1}
 	ensure := func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, bucketsTimeout)
 		defer cancel()
