@@ -39,6 +39,12 @@ type Engine interface {
 	Wait()
 }
 
+// Watcher is an Engine that notices changes by itself, until ctx ends.
+type Watcher interface{ Watch(ctx context.Context) }
+
+// Warner is an Engine that may have something for a person to see to.
+type Warner interface{ Warnings() []string }
+
 // Link is the connection to the fleet. agent/link implements it.
 type Link interface {
 	Up() bool
@@ -156,9 +162,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 
 	var loops sync.WaitGroup
-	for _, loop := range []func(context.Context){
+	run := []func(context.Context){
 		a.reconcileLoop, a.syncLoop, a.reportLoop, a.infoLoop, a.heartbeatLoop, a.pulse.loop,
-	} {
+	}
+	if w, able := a.cfg.Engine.(Watcher); able {
+		run = append(run, w.Watch)
+	}
+	for _, loop := range run {
 		loops.Go(func() { loop(ctx) })
 	}
 	<-ctx.Done()

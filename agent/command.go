@@ -30,6 +30,7 @@ func (a *Agent) handlers() map[wire.Verb]handler {
 	}
 	maps.Copy(verbs, a.handHandlers())
 	maps.Copy(verbs, a.sessionHandlers())
+	maps.Copy(verbs, a.stopHandlers())
 	return verbs
 }
 

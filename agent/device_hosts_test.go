@@ -42,6 +42,9 @@ ExecStart=/usr/local/bin/fleet-agent run
 Restart=always
 RestartSec=1
 WatchdogSec=60
+RuntimeDirectory=fleet-agent
+RuntimeDirectoryMode=0700
+RuntimeDirectoryPreserve=yes
 [Install]
 WantedBy=multi-user.target
 `
@@ -77,6 +80,7 @@ signing_keys_file = "/etc/fleet-agent/signing-keys.json"
 insecure_registries = [%q]
 `, deviceID, d.fleet.url(), d.registry.Addr()), 0o644)
 	d.Sh(t, "chown fleet-agent: /etc/fleet-agent/*")
+	d.user(`mkdir -p ~/.config/containers && printf '[engine]\nevents_logger = "file"\n' > ~/.config/containers/containers.conf`) // as onboarding does
 	d.user("systemctl --user enable --now podman.socket")
 	d.Sh(t, "systemctl daemon-reload && systemctl enable --now fleet-agent")
 	t.Cleanup(func() {

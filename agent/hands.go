@@ -56,3 +56,29 @@ func on[T interface{ Validate() error }](do func(context.Context, T, io.Writer) 
 		return do(ctx, body, out)
 	}
 }
+
+// Stopper is an Engine that keeps services stopped.
+type Stopper interface {
+	// Stop returns when they are stopped. They stay so until Start.
+	Stop(ctx context.Context, t wire.Target) error
+	// Start returns when they are up.
+	Start(ctx context.Context, t wire.Target) error
+}
+
+// stopHandlers are the verbs that a Stopper makes possible.
+func (a *Agent) stopHandlers() map[wire.Verb]handler {
+	engine, able := a.cfg.Engine.(Stopper)
+	if !able {
+		return nil
+	}
+	by := func(verb wire.Verb, do func(context.Context, wire.Target) error) handler {
+		return on(func(ctx context.Context, t wire.Target, _ io.Writer) error {
+			a.log.Info("by hand", "op", verb, "deployment", t.Deployment, "service", t.Service)
+			return do(ctx, t)
+		})
+	}
+	return map[wire.Verb]handler{
+		wire.VerbStop:  by(wire.VerbStop, engine.Stop),
+		wire.VerbStart: by(wire.VerbStart, engine.Start),
+	}
+}

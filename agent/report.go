@@ -110,6 +110,11 @@ func (a *Agent) state(phases map[string]since) wire.DeviceState {
 	}
 	s.Error = text(errors.Join(a.faults.manifest, a.faults.disk, a.faults.engine))
 	s.Error = wire.ClipMessage(s.Error)
+	if w, able := a.cfg.Engine.(Warner); able {
+		for _, warning := range w.Warnings() {
+			s.Warnings = append(s.Warnings, wire.ClipMessage(warning))
+		}
+	}
 	seen := map[string]bool{}
 	for i := range deployments {
 		d := &deployments[i]

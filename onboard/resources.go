@@ -13,6 +13,17 @@ var packages = []string{
 	"ca-certificates", "dbus-user-session", "podman", "crun", "uidmap", "slirp4netns", "fuse-overlayfs", "catatonit",
 }
 
+// containersDir holds the agent's user's settings of Podman.
+const containersDir = Home + "/.config/containers"
+
+// containersConf has Podman keep its events in a file in memory, for the agent
+// to hear of every change at once. From the journal, the default, a system
+// user cannot read them.
+const containersConf = `# Written by fleetctl onboard.
+[engine]
+events_logger = "file"
+`
+
 // VersionedBinary is where a version of the agent is installed, so that an
 // upgrade adds one and moves the link.
 func VersionedBinary(version string) string { return path.Join(LibDir, version, "fleet-agent") }
@@ -63,6 +74,9 @@ func (d *Device) Resources() ([]hostcfg.Resource, error) {
 	all = append(all,
 		hostcfg.Packages{Name: "podman", Names: packages},
 		account,
+		hostcfg.Directory{Path: path.Dir(containersDir), Owner: User, Group: User, Mode: 0o700},
+		hostcfg.Directory{Path: containersDir, Owner: User, Group: User, Mode: 0o700},
+		hostcfg.File{Path: path.Join(containersDir, "containers.conf"), Content: containersConf, Owner: User, Group: User, Mode: 0o644},
 		hostcfg.Linger{User: User},
 		hostcfg.UserUnit{User: User, Name: podmanSocket, Enable: hostcfg.On, Run: hostcfg.On},
 		hostcfg.Directory{Path: LibDir},

@@ -25,6 +25,10 @@ TimeoutStartSec=120
 TimeoutStopSec=30
 WatchdogSec=60
 UMask=0077
+# In memory: what containers have from Secrets. They keep it over a restart.
+RuntimeDirectory=fleet-agent
+RuntimeDirectoryMode=0700
+RuntimeDirectoryPreserve=yes
 OOMScoreAdjust=-500
 
 ProtectSystem=strict

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -103,12 +104,27 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 		}
 		body = bytes.NewReader(data)
 	}
-	target := url.URL{Scheme: "http", Host: "podman", Path: apiPrefix + path, RawQuery: query.Encode()}
-	req, err := http.NewRequestWithContext(ctx, method, target.String(), body)
+	return c.sendWith(ctx, request{method: method, path: path, query: query, body: body})
+}
+
+// request is one call of Podman. Its content is JSON unless header says
+// otherwise.
+type request struct {
+	method, path string
+	query        url.Values
+	header       http.Header
+	body         io.Reader
+}
+
+// sendWith is send for what is no plain JSON.
+func (c *Client) sendWith(ctx context.Context, r request) (*http.Response, error) {
+	target := url.URL{Scheme: "http", Host: "podman", Path: apiPrefix + r.path, RawQuery: r.query.Encode()}
+	req, err := http.NewRequestWithContext(ctx, r.method, target.String(), r.body)
 	if err != nil {
 		return nil, fmt.Errorf("make request for Podman: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/json")
+	maps.Copy(req.Header, r.header)
 	return c.do(req)
 }
 

@@ -15,6 +15,8 @@ import (
 type Container struct {
 	ID           string          `json:"Id"`
 	Name         string          `json:"Name"`
+	Path         string          `json:"Path"` // the program, then its arguments
+	Args         []string        `json:"Args"`
 	ImageID      string          `json:"Image"`
 	ImageName    string          `json:"ImageName"`
 	ImageDigest  string          `json:"ImageDigest"`
@@ -42,6 +44,8 @@ type ContainerState struct {
 type ContainerConfig struct {
 	Labels      map[string]string `json:"Labels"`
 	Env         []string          `json:"Env"`
+	User        string            `json:"User"`
+	WorkingDir  string            `json:"WorkingDir"`
 	StopTimeout *uint             `json:"StopTimeout"` // seconds
 }
 
@@ -51,6 +55,11 @@ type HostConfig struct {
 	RestartPolicy struct {
 		Name string `json:"Name"`
 	} `json:"RestartPolicy"`
+	NetworkMode string            `json:"NetworkMode"`
+	Tmpfs       map[string]string `json:"Tmpfs"` // by path
+	CPUPeriod   uint64            `json:"CpuPeriod"`
+	CPUQuota    int64             `json:"CpuQuota"`
+	Memory      int64             `json:"Memory"` // bytes
 }
 
 // PortBinding is one host port in inspect; its key there is "80/tcp".

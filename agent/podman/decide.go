@@ -18,6 +18,7 @@ const (
 	rename
 	replace // remove it, once what comes after is ready
 	remove
+	halt // stop it, and keep it
 	wait // Podman is at work on it
 )
 
@@ -25,12 +26,16 @@ const (
 type action struct {
 	verb      verb
 	container Container
+	why       []string // in what it differs; of replace
 }
 
 // decide compares what should be with what is there. have are the containers
 // that carry the service's labels. It is pure: one step at a time, each from a
 // fresh look.
-func decide(w *want, have []Container) action {
+func decide(w *want, with reality, have []Container) action {
+	if w != nil && w.stopped {
+		return stopped(have)
+	}
 	if len(have) == 0 {
 		if w == nil {
 			return action{verb: settled}
@@ -40,50 +45,50 @@ func decide(w *want, have []Container) action {
 	if w == nil {
 		return removal(have[0])
 	}
-	best := slices.MaxFunc(have, func(a, b Container) int { return fitness(w, a) - fitness(w, b) })
+	best := slices.MaxFunc(have, func(a, b Container) int { return fitness(w, with, a) - fitness(w, with, b) })
 	for _, c := range have {
 		if c.ID != best.ID {
 			return removal(c)
 		}
 	}
-	switch {
-	case differs(w, best):
+	if why := with.drift(w, best); len(why) > 0 {
 		if a := removal(best); a.verb == wait {
 			return a
 		}
-		return action{replace, best}
-	case best.Name != w.name():
-		return action{rename, best}
+		return action{replace, best, why}
+	}
+	if best.Name != w.name() {
+		return action{verb: rename, container: best}
 	}
 	switch best.State.Status {
 	case "running":
-		return action{settled, best}
+		return action{verb: settled, container: best}
 	case "paused":
-		return action{unpause, best}
+		return action{verb: unpause, container: best}
 	case "stopping", "removing":
-		return action{wait, best}
+		return action{verb: wait, container: best}
 	case "created", "configured", "initialized":
-		return action{start, best}
+		return action{verb: start, container: best}
 	case "exited", "stopped":
 		if atEnd(w, best) {
-			return action{settled, best}
+			return action{verb: settled, container: best}
 		}
-		return action{start, best}
+		return action{verb: start, container: best}
 	}
-	return action{replace, best} // broken beyond what a start repairs
+	return action{verb: replace, container: best} // broken beyond what a start repairs
 }
 
 func removal(c Container) action {
 	if c.State.Status == "removing" {
-		return action{wait, c}
+		return action{verb: wait, container: c}
 	}
-	return action{remove, c}
+	return action{verb: remove, container: c}
 }
 
 // fitness orders containers that claim to be the same service.
-func fitness(w *want, c Container) int {
+func fitness(w *want, with reality, c Container) int {
 	n := 0
-	if !differs(w, c) {
+	if len(with.drift(w, c)) == 0 {
 		n += 4
 	}
 	if c.State.Status == "running" {
@@ -95,7 +100,21 @@ func fitness(w *want, c Container) int {
 	return n
 }
 
-func differs(w *want, c Container) bool { return c.Config.Labels[labelHash] != w.hash }
+// stopped leaves everything as it is, as long as nothing runs.
+func stopped(have []Container) action {
+	for _, c := range have {
+		switch c.State.Status {
+		case "running", "paused":
+			return action{verb: halt, container: c}
+		case "stopping", "removing":
+			return action{verb: wait, container: c}
+		}
+	}
+	if len(have) == 0 {
+		return action{verb: settled}
+	}
+	return action{verb: settled, container: have[0]}
+}
 
 // atEnd says that an exited container is not to be started again.
 func atEnd(w *want, c Container) bool {

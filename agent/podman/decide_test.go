@@ -14,15 +14,20 @@ func contextWithTimeout(t *testing.T, d time.Duration) (context.Context, context
 	return context.WithTimeout(t.Context(), d)
 }
 
-func TestDecide(t *testing.T) {
-	w, err := newWant("web", "uid", wire.Service{Name: "a", Image: "x/a"})
+func wanted(t *testing.T, uid string, s wire.Service) *want {
+	t.Helper()
+	w, err := newWant(&wire.DesiredState{Deployment: "web", UID: uid}, s, material{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return w
+}
+
+func TestDecide(t *testing.T) {
+	w := wanted(t, "uid", wire.Service{Name: "a", Image: "x/a"})
 	container := func(id, status string, change func(*Container)) Container {
-		c := Container{ID: id, Name: w.name()}
+		c := containerOf(id, w.spec)
 		c.State.Status = status
-		c.Config.Labels = map[string]string{labelHash: w.hash}
 		if change != nil {
 			change(&c)
 		}
@@ -35,6 +40,8 @@ func TestDecide(t *testing.T) {
 		changed.policy = p
 		return &changed
 	}
+	byHand := *w
+	byHand.stopped = true
 	for name, tc := range map[string]struct {
 		want *want
 		have []Container
@@ -62,10 +69,13 @@ func TestDecide(t *testing.T) {
 		"job not begun":               {policy(wire.RestartNo), []Container{container("1", "created", nil)}, start, "1"},
 		"ended well":                  {policy(wire.RestartOnFailure), []Container{container("1", "exited", nil)}, settled, "1"},
 		"ended badly":                 {policy(wire.RestartOnFailure), []Container{container("1", "exited", func(c *Container) { c.State.ExitCode = 1 })}, start, "1"},
+		"stopped by hand, runs":       {&byHand, []Container{container("1", "running", other)}, halt, "1"},
+		"stopped by hand":             {&byHand, []Container{container("1", "exited", other)}, settled, "1"},
+		"stopped by hand, none there": {&byHand, nil, settled, ""},
 		"ended by a reboot":           {policy(wire.RestartOnFailure), []Container{container("1", "exited", func(c *Container) { c.interrupted = true })}, start, "1"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := decide(tc.want, tc.have)
+			got := decide(tc.want, reality{}, tc.have)
 			if got.verb != tc.verb || got.container.ID != tc.id {
 				t.Errorf("got verb %d of container %q, want %d of %q", got.verb, got.container.ID, tc.verb, tc.id)
 			}
@@ -99,10 +109,7 @@ func TestSpec(t *testing.T) {
 		Env:     []wire.EnvVar{{Name: "B", Value: "1"}, {Name: "A", Value: "2"}},
 		Volumes: []wire.Volume{{HostPath: "/srv", ContainerPath: "/data", ReadOnly: true}},
 	}
-	w, err := newWant("web", "uid-1", base)
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := wanted(t, "uid-1", base)
 	if w.spec.RestartPolicy != "unless-stopped" || w.spec.StopTimeout != 300 {
 		t.Errorf("defaults: %q, %d s", w.spec.RestartPolicy, w.spec.StopTimeout)
 	}
@@ -117,11 +124,7 @@ func TestSpec(t *testing.T) {
 		if change != nil {
 			change(&s)
 		}
-		w, err := newWant("web", uid, s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return w.hash
+		return wanted(t, uid, s).hash
 	}
 	if hashOf("uid-2", nil) != w.hash {
 		t.Error("a Deployment made anew restarts its containers")
@@ -134,11 +137,42 @@ func TestSpec(t *testing.T) {
 		"volumes": func(s *wire.Service) { s.Volumes = nil },
 		"restart": func(s *wire.Service) { s.RestartPolicy = wire.RestartNo },
 		"stop":    func(s *wire.Service) { s.StopTimeout = &wire.Duration{Duration: time.Second} },
+		"command": func(s *wire.Service) { s.Command = []string{"a"} },
+		"entry":   func(s *wire.Service) { s.Entrypoint = []string{"a"} },
+		"user":    func(s *wire.Service) { s.User = "1" },
+		"dir":     func(s *wire.Service) { s.WorkingDir = "/a" },
+		"labels":  func(s *wire.Service) { s.Labels = map[string]string{"a": "b"} },
+		"cpus":    func(s *wire.Service) { s.Limits = &wire.Limits{CPUs: "1"} },
+		"memory":  func(s *wire.Service) { s.Limits = &wire.Limits{Memory: "64Mi"} },
+		"devices": func(s *wire.Service) { s.Devices = []string{"/dev/null"} },
+		"tmpfs":   func(s *wire.Service) { s.Tmpfs = []wire.Tmpfs{{Path: "/t"}} },
+		"network": func(s *wire.Service) { s.NetworkMode = wire.NetworkHost },
 	} {
 		h := hashOf("uid-1", change)
 		if seen[h] != "" {
 			t.Errorf("a change of %s gives the hash of %s", name, seen[h])
 		}
 		seen[h] = name
+	}
+	for name, change := range map[string]func(*wire.Service){
+		"health check": func(s *wire.Service) { s.HealthCheck = &wire.HealthCheck{Command: []string{"a"}} },
+		"order":        func(s *wire.Service) { s.DependsOn = []string{"b"} },
+		"pull policy":  func(s *wire.Service) { s.PullPolicy = wire.PullAlways },
+		"credentials":  func(s *wire.Service) { s.RegistryCredentials = "r" },
+		"private":      func(s *wire.Service) { s.NetworkMode = wire.NetworkPrivate },
+	} {
+		if hashOf("uid-1", change) != w.hash {
+			t.Errorf("a change of the %s replaces the container", name)
+		}
+	}
+}
+
+// The hash of what could be said from the beginning stays: another one would
+// replace every container in the field when the agent is upgraded.
+func TestHashIsKept(t *testing.T) {
+	w := wanted(t, "uid", wire.Service{Name: "a", Image: "x/a:1", Ports: []string{"8080:80"}, Env: []wire.EnvVar{{Name: "A", Value: "b"}},
+		Volumes: []wire.Volume{{HostPath: "/srv", ContainerPath: "/data"}}})
+	if want := "f609914aa2fe2523"; w.hash != want {
+		t.Errorf("hash %s, was %s", w.hash, want)
 	}
 }

@@ -60,7 +60,7 @@ func newFake(t *testing.T) *fake {
 	handle("POST /containers/{id}/unpause", f.unpause)
 	handle("POST /containers/{id}/rename", f.rename)
 	handle("DELETE /containers/{id}", f.remove)
-	handle("GET /images/{rest...}", f.imageExists)
+	handle("GET /images/{rest...}", f.image)
 	handle("POST /images/pull", f.pull)
 	handle("GET /info", func(w http.ResponseWriter, _ *http.Request) { reply(w, 200, map[string]any{}) })
 	handle("GET /version", func(w http.ResponseWriter, _ *http.Request) { reply(w, 200, Version{Version: "5.4.2"}) })
@@ -89,7 +89,15 @@ func (f *fake) runtime(insecure ...string) *Runtime {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	r := New(Config{Client: f.client, InsecureRegistries: insecure, Runs: runs, Log: slog.New(slog.NewTextHandler(f.t.Output(), nil))})
+	images, err := disk.OpenImages(f.t.TempDir())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	intents, err := disk.OpenIntents(f.t.TempDir())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	r := New(Config{Client: f.client, InsecureRegistries: insecure, Runs: runs, Images: images, Intents: intents, Log: slog.New(slog.NewTextHandler(f.t.Output(), nil))})
 	done := make(chan struct{})
 	ctx := f.t.Context()
 	go func() {
@@ -232,6 +240,8 @@ func (f *fake) create(w http.ResponseWriter, r *http.Request) {
 	c := f.add(spec.Name, "created", spec.Labels)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	*c = containerOf(c.ID, spec)
+	c.State.Status = "created"
 	f.log = append(f.log, "create "+spec.Name)
 	reply(w, 201, map[string]string{"Id": c.ID})
 }
@@ -299,15 +309,36 @@ func (f *fake) remove(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (f *fake) imageExists(w http.ResponseWriter, r *http.Request) {
-	image, exists := strings.CutSuffix(r.PathValue("rest"), "/exists")
-	if !exists {
+// containerOf is what inspect gives of a container that was just made.
+func containerOf(id string, s Spec) Container {
+	c := Container{ID: id, Name: s.Name, ImageID: "id-" + s.Image, ImageName: s.Image}
+	c.Config.Labels = s.Labels
+	c.Config.StopTimeout = &s.StopTimeout
+	c.HostConfig.RestartPolicy.Name = s.RestartPolicy
+	c.HostConfig.PortBindings = map[string][]PortBinding{}
+	for _, p := range s.PortMappings {
+		inside := fmt.Sprintf("%d/%s", p.ContainerPort, p.Protocol)
+		c.HostConfig.PortBindings[inside] = append(c.HostConfig.PortBindings[inside], PortBinding{HostIP: p.HostIP, HostPort: fmt.Sprint(p.HostPort)})
+	}
+	for _, m := range s.Mounts {
+		c.Mounts = append(c.Mounts, InspectMount{Type: m.Type, Source: m.Source, Destination: m.Destination, RW: m.Options[len(m.Options)-1] == "rw"})
+	}
+	for k, v := range s.Env {
+		c.Config.Env = append(c.Config.Env, k+"="+v)
+	}
+	return c
+}
+
+func (f *fake) image(w http.ResponseWriter, r *http.Request) {
+	image, inspect := strings.CutSuffix(r.PathValue("rest"), "/json")
+	if !inspect {
 		f.t.Errorf("unexpected call: %s", r.URL)
 	}
+	image = strings.TrimPrefix(image, "id-")
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.images[image] {
-		reply(w, 204, nil)
+		reply(w, 200, Image{ID: "id-" + image, Digest: "digest-" + image})
 		return
 	}
 	reply(w, 404, APIError{Status: 404, Message: "no such image"})

@@ -61,6 +61,9 @@ func (r *Runtime) Restart(ctx context.Context, t wire.Target) error {
 	}
 	var errs []error
 	for _, c := range list {
+		if k, ours := keyOf(c.Labels); ours {
+			errs = append(errs, r.intents.SetStopped(k.String(), false)) // who restarts wants it running
+		}
 		errs = append(errs, r.restart(ctx, c))
 	}
 	return errors.Join(errs...)

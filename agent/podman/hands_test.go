@@ -57,7 +57,8 @@ func TestHands(t *testing.T) {
 	if err := r.Restart(ctx, wire.Target{Deployment: "web", Service: "b"}); err != nil {
 		t.Fatal(err)
 	}
-	if got := f.changes()[before:]; !slices.Equal(got, []string{"stop fleet-web-b", "start fleet-web-b"}) {
+	// A worker may be first to start it again, which does no harm.
+	if got := slices.Compact(f.changes()[before:]); !slices.Equal(got, []string{"stop fleet-web-b", "start fleet-web-b"}) {
 		t.Errorf("changes %v", got)
 	}
 }

@@ -2,12 +2,14 @@ package podman
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 )
@@ -16,39 +18,112 @@ import (
 // and one that hangs must end at some time.
 const pullTimeout = time.Hour
 
-// ImageExists says whether the image is on the device.
-func (c *Client) ImageExists(ctx context.Context, image string) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	err := c.call(ctx, http.MethodGet, "/images/"+image+"/exists", nil, nil, nil)
-	if hasStatus(err, http.StatusNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("look for image %s: %w", image, err)
-	}
-	return true, nil
+// Image is what inspect says of an image, as far as it is used here.
+type Image struct {
+	ID           string   `json:"Id"`
+	Digest       string   `json:"Digest"`
+	RepoTags     []string `json:"RepoTags"`
+	RepoDigests  []string `json:"RepoDigests"`
+	Architecture string   `json:"Architecture"`
+	Os           string   `json:"Os"`
+	Config       struct {
+		User       string            `json:"User"`
+		Env        []string          `json:"Env"`
+		Entrypoint []string          `json:"Entrypoint"`
+		Cmd        []string          `json:"Cmd"`
+		WorkingDir string            `json:"WorkingDir"`
+		Labels     map[string]string `json:"Labels"`
+	} `json:"Config"`
 }
 
-// Pull fetches an image. With plainHTTP the registry is spoken to without TLS
-// if it does not offer it; that is for registries that the device's
+// InspectImage looks at an image by reference or id; found is false when it is
+// not on the device.
+func (c *Client) InspectImage(ctx context.Context, image string) (out Image, found bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	err = c.call(ctx, http.MethodGet, "/images/"+image+"/json", nil, nil, &out)
+	if hasStatus(err, http.StatusNotFound) {
+		return Image{}, false, nil
+	}
+	if err != nil {
+		return Image{}, false, fmt.Errorf("look for image %s: %w", image, err)
+	}
+	return out, true, nil
+}
+
+// pullRequest is one pull. With plainHTTP the registry is spoken to without
+// TLS if it does not offer it; that is for registries that the device's
 // configuration names.
-func (c *Client) Pull(ctx context.Context, image string, plainHTTP bool) error {
+type pullRequest struct {
+	image     string
+	plainHTTP bool
+	login     *login
+}
+
+// Pull fetches an image, also when one of its name is there.
+func (c *Client) Pull(ctx context.Context, r pullRequest) error {
 	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
 	defer cancel()
-	query := url.Values{"reference": {image}, "policy": {"missing"}}
-	if plainHTTP {
+	query := url.Values{"reference": {r.image}, "policy": {"always"}}
+	if r.plainHTTP {
 		query.Set("tlsVerify", "false")
 	}
-	resp, err := c.send(ctx, http.MethodPost, "/images/pull", query, nil)
+	header := http.Header{}
+	if r.login != nil {
+		// One login, not a map of them: of a map Podman makes a file.
+		data, err := json.Marshal(map[string]string{"username": r.login.user, "password": r.login.password})
+		if err != nil {
+			return fmt.Errorf("pull image %s: encode credentials: %w", r.image, err)
+		}
+		header.Set("X-Registry-Auth", base64.URLEncoding.EncodeToString(data))
+	}
+	resp, err := c.sendWith(ctx, request{method: http.MethodPost, path: "/images/pull", query: query, header: header})
 	if err != nil {
-		return fmt.Errorf("pull image %s: %w", image, err)
+		return fmt.Errorf("pull image %s: %w", r.image, err)
 	}
 	defer resp.Body.Close()
 	if err := pullOutcome(resp.Body); err != nil {
-		return fmt.Errorf("pull image %s: %w", image, err)
+		return fmt.Errorf("pull image %s: %w", r.image, err)
 	}
 	return nil
+}
+
+// Load takes the images of an archive, as `podman save` makes them, and gives
+// their names.
+func (c *Client) Load(ctx context.Context, path string) ([]string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("load images: %w", err)
+	}
+	defer f.Close()
+	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
+	defer cancel()
+	header := http.Header{"Content-Type": {"application/x-tar"}}
+	resp, err := c.sendWith(ctx, request{method: http.MethodPost, path: "/images/load", header: header, body: f})
+	if err != nil {
+		return nil, fmt.Errorf("load images from %s: %w", path, err)
+	}
+	defer resp.Body.Close()
+	var out struct{ Names []string }
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&out); err != nil {
+		return nil, fmt.Errorf("load images from %s: %w", path, err)
+	}
+	return out.Names, nil
+}
+
+// RemoveImage deletes an image, or only one of its names. One that a container
+// has, or that is gone, is left as it is.
+func (c *Client) RemoveImage(ctx context.Context, image string) (removed bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	err = c.call(ctx, http.MethodDelete, "/images/"+image, nil, nil, nil)
+	if hasStatus(err, http.StatusNotFound) || hasStatus(err, http.StatusConflict) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("remove image %s: %w", short(image), err)
+	}
+	return true, nil
 }
 
 // pullOutcome reads the stream of reports that a pull answers with: it is

@@ -22,8 +22,17 @@ func (r *Runtime) plan(s wire.DesiredState) *deployment {
 		d.fault = err
 		return d
 	}
+	objects, tagKey, err := r.vault.open(&s)
+	if err != nil {
+		d.fault = err
+		return d
+	}
 	for _, service := range score.Services {
-		w, err := newWant(s.Deployment, s.UID, service)
+		m, err := r.vault.of(s.Deployment, service, objects, tagKey)
+		var w *want
+		if err == nil {
+			w, err = newWant(&s, service, m)
+		}
 		if err != nil {
 			d.fault = fmt.Errorf("service %s: %w", service.Name, err)
 			return d

@@ -35,6 +35,18 @@ func normalize(image string) string {
 	return full
 }
 
+// pinned is a full reference that means one image for ever.
+func pinned(image, digest string) string {
+	name, _, isPinned := strings.Cut(image, "@")
+	if isPinned || digest == "" {
+		return image
+	}
+	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
+		name = name[:i]
+	}
+	return name + "@" + digest
+}
+
 // splitRegistry cuts off the registry's host: what is before the first slash
 // when it has a dot or a port, or is "localhost".
 func splitRegistry(name string) (registry, path string) {

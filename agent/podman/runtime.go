@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -21,7 +22,18 @@ type Config struct {
 	Client             *Client
 	InsecureRegistries []string // HOST[:PORT] that may be spoken to in plain HTTP
 	Runs               Runs
+	Images             Images
+	Intents            Intents
+	Vault              Vault
+	PreloadDir         string // archives of images; optional
+	Space              Space  // optional
 	Log                *slog.Logger
+}
+
+// Intents remembers which services a person stopped. agent/disk implements it.
+type Intents interface {
+	Stopped(service string) bool
+	SetStopped(service string, stopped bool) error
 }
 
 // Runs remembers across reboots which containers ran. agent/disk implements it.
@@ -37,6 +49,11 @@ type Runtime struct {
 	client   *Client
 	insecure map[string]bool
 	runs     Runs
+	images   Images
+	intents  Intents
+	vault    Vault
+	space    Space
+	checker  *http.Client
 	log      *slog.Logger
 	steps    chan struct{}
 	pulls    chan struct{}
@@ -52,6 +69,13 @@ type Runtime struct {
 	fault       error // why the last pass could not look
 
 	networkKnown, pasta bool // what connects rootless containers
+	warning             string
+	configs             map[string]*Image // by id
+
+	preloadDir  string
+	preloading  sync.Mutex
+	preloaded   map[string]string // version by path
+	houseLooked time.Time         // used by Reconcile only
 }
 
 // deployment is one desired deployment.
@@ -69,6 +93,14 @@ func New(cfg Config) *Runtime {
 		client:      cfg.Client,
 		insecure:    map[string]bool{},
 		runs:        cfg.Runs,
+		images:      cfg.Images,
+		intents:     cfg.Intents,
+		vault:       cfg.Vault,
+		space:       cfg.Space,
+		checker:     newChecker(),
+		preloadDir:  cfg.PreloadDir,
+		preloaded:   map[string]string{},
+		configs:     map[string]*Image{},
 		log:         cfg.Log,
 		steps:       make(chan struct{}, maxSteps),
 		pulls:       make(chan struct{}, maxPulls),
@@ -124,6 +156,9 @@ func (r *Runtime) Reconcile(ctx context.Context) error {
 		return nil
 	}
 	list, err := r.client.List(ctx, labelManaged+"=true")
+	if err == nil {
+		r.housekeep(ctx)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if changed := (err == nil) != (r.fault == nil); changed {
@@ -181,7 +216,13 @@ func (r *Runtime) wanted(k key) *want {
 	if d == nil {
 		return nil
 	}
-	return d.wants[k]
+	w := d.wants[k]
+	if w == nil || !r.intents.Stopped(k.String()) {
+		return w
+	}
+	stopped := *w
+	stopped.stopped = true
+	return &stopped
 }
 
 // dispatch sets the worker going unless it is, or is waiting out a failure of

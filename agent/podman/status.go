@@ -1,6 +1,7 @@
 package podman
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,10 +11,16 @@ import (
 )
 
 // observe records what a settled service looks like.
-func (r *Runtime) observe(w *worker, target *want, c Container) {
+func (r *Runtime) observe(ctx context.Context, w *worker, target *want, c Container) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if target == nil {
+		r.endCheckups(w)
+		return
+	}
+	if target.stopped {
+		r.endCheckups(w)
+		r.put(w, wire.ServiceState{Name: w.key.service, Phase: wire.PhaseStopped, Message: stoppedByHand, ContainerID: c.ID, Image: target.spec.Image})
 		return
 	}
 	s := wire.ServiceState{
@@ -24,6 +31,7 @@ func (r *Runtime) observe(w *worker, target *want, c Container) {
 		at := c.State.StartedAt.UTC()
 		s.StartedAt = &at
 	}
+	health := r.checkups(ctx, w, target, c)
 	switch {
 	case c.State.Status != "running" && c.State.ExitCode == 0:
 		s.Phase, s.Message = wire.PhaseStopped, exitText(c)
@@ -33,6 +41,14 @@ func (r *Runtime) observe(w *worker, target *want, c Container) {
 		s.Phase = wire.PhaseFailed
 		s.Message = fmt.Sprintf("keeps exiting; restarted %d times", c.RestartCount)
 		r.later(proving)
+	case health != nil:
+		s.Health = health.status
+		switch health.status {
+		case wire.HealthStarting:
+			s.Phase, s.Message = wire.PhasePending, "running, and not healthy yet"
+		case wire.HealthUnhealthy:
+			s.Phase, s.Message = wire.PhaseFailed, wire.ClipMessage("unhealthy: "+health.problem)
+		}
 	}
 	r.put(w, s)
 }
@@ -50,17 +66,21 @@ func (r *Runtime) progress(w *worker, phase wire.Phase, message string) {
 
 func (r *Runtime) setState(w *worker, phase wire.Phase, message string) {
 	s := w.state
-	s.Phase, s.Message = phase, wire.ClipMessage(message)
+	s.Phase, s.Message, s.Health = phase, wire.ClipMessage(message), ""
 	r.put(w, s)
 }
 
 func (r *Runtime) put(w *worker, s wire.ServiceState) {
 	same := s.Phase == w.state.Phase && s.Message == w.state.Message && s.ContainerID == w.state.ContainerID &&
-		s.ImageDigest == w.state.ImageDigest && (s.StartedAt == nil) == (w.state.StartedAt == nil) &&
+		s.ImageDigest == w.state.ImageDigest && s.Health == w.state.Health && (s.StartedAt == nil) == (w.state.StartedAt == nil) &&
 		(s.StartedAt == nil || s.StartedAt.Equal(*w.state.StartedAt))
+	entered := s.Phase != w.state.Phase
 	w.state = s
 	if !same {
 		signal(r.changed)
+	}
+	if entered && (s.Phase == wire.PhaseRunning || s.Phase == wire.PhaseStopped) {
+		r.later(0) // for services that wait for this one
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nationtech/fleetctl/internal/hint"
@@ -38,11 +40,17 @@ type worker struct {
 	failures  int
 	notBefore time.Time
 	state     wire.ServiceState
-	watched   int // process whose end is being waited for
+	made      string // container that was made and not looked at yet
+	watched   int    // process whose end is being waited for
+	health    *checkup
 }
 
 // errWait ends a run that can go on only later.
 var errWait = errors.New("waiting for Podman")
+
+// errBlocked ends a run until a service that it depends on is up, which has a
+// pass made.
+var errBlocked = errors.New("waiting for another service")
 
 // run works on one service until it is settled or fails.
 func (r *Runtime) run(ctx context.Context, w *worker) {
@@ -55,6 +63,7 @@ func (r *Runtime) run(ctx context.Context, w *worker) {
 		return // interrupted, which says nothing about the service
 	case errors.Is(err, errWait):
 		r.later(waitRetry)
+	case errors.Is(err, errBlocked):
 	case err != nil:
 		w.failures++
 		delay := retryDelay(w.failures)
@@ -66,6 +75,7 @@ func (r *Runtime) run(ctx context.Context, w *worker) {
 	default:
 		w.failures, w.notBefore = 0, time.Time{}
 		if r.wanted(w.key) == nil && !w.exists {
+			r.endCheckups(w)
 			delete(r.workers, w.key)
 			signal(r.changed)
 		}
@@ -102,21 +112,112 @@ func (r *Runtime) settle(ctx context.Context, w *worker) error {
 		if kept {
 			return nil
 		}
-		act := decide(target, have)
+		with, err := r.compareWith(ctx, w, target, have)
+		if err != nil {
+			return err
+		}
+		act := decide(target, with, have)
+		if act.container.ID != "" && act.container.ID == w.made {
+			w.made = "" // the first look at it
+			if act.verb == replace && !slices.Contains(act.why, "specification") {
+				if err := r.accept(w, act); err != nil {
+					return err
+				}
+				continue
+			}
+		}
 		if act.verb == start && started {
 			return fmt.Errorf("%s right after its start", exitText(act.container))
 		}
 		started = started || act.verb == start
 		if act.verb == settled {
-			r.observe(w, target, act.container)
+			r.observe(ctx, w, target, act.container)
 			r.watch(ctx, w, act.container.State.PID)
-			return r.noteRun(target, act.container)
+			return errors.Join(r.noteRun(target, act.container), r.tidy(w.key, target, len(have) > 0))
 		}
 		if err := r.do(ctx, w, target, act); err != nil {
 			return err
 		}
 	}
 	return errWait
+}
+
+// compareWith gives what containers of the service are compared with.
+func (r *Runtime) compareWith(ctx context.Context, w *worker, target *want, have []Container) (reality, error) {
+	if target == nil || target.stopped || len(have) == 0 {
+		return reality{}, nil
+	}
+	res, known, err := r.resolved(ctx, target, have)
+	if err == nil && !known && target.pull == wire.PullAlways {
+		if _, err = r.ensureImage(ctx, w, target); err == nil {
+			res, known, err = r.resolved(ctx, target, have)
+		}
+	}
+	if err != nil || !known {
+		return reality{}, err
+	}
+	image, err := r.config(ctx, res.ID)
+	return reality{resolution: &res, image: image, accepted: r.images.Accepted}, err
+}
+
+// config is what an image says of its containers; nil when it is not on the
+// device. It never changes, so it is asked for once.
+func (r *Runtime) config(ctx context.Context, id string) (*Image, error) {
+	r.mu.Lock()
+	cached := r.configs[id]
+	r.mu.Unlock()
+	if cached != nil {
+		return cached, nil
+	}
+	image, found, err := r.client.InspectImage(ctx, id)
+	if err != nil || !found {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.configs[id] = &image
+	return &image, nil
+}
+
+// accept takes for good in what a container differs that was just made. Making
+// it again would end the same, again and again.
+func (r *Runtime) accept(w *worker, act action) error {
+	if slices.Contains(act.why, "image") {
+		return fmt.Errorf("container %s was made, and its image is not what was asked for", short(act.container.ID))
+	}
+	r.log.Warn("this Podman gives a container back otherwise than it was asked for", "deployment", w.key.deployment,
+		"service", w.key.service, "container", short(act.container.ID), "differs_in", strings.Join(act.why, ", "))
+	return r.images.Accept(act.container.ID, act.why)
+}
+
+// tidy forgets what is no longer needed of a settled service.
+func (r *Runtime) tidy(k key, target *want, exists bool) error {
+	if target != nil {
+		return r.vault.sweep(k, target.material.dir)
+	}
+	if exists {
+		return nil
+	}
+	return errors.Join(r.vault.sweep(k, ""), r.images.Unresolve(k.String()), r.intents.SetStopped(k.String(), false))
+}
+
+// blocked says which service has to be up before this one starts.
+func (r *Runtime) blocked(target *want) (by string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, k := range target.dependsOn {
+		dependency := r.wanted(k)
+		w := r.workers[k]
+		if dependency == nil {
+			continue
+		}
+		up := w != nil && w.target == dependency.hash && !dependency.stopped &&
+			(w.state.Phase == wire.PhaseRunning || w.state.Phase == wire.PhaseStopped)
+		if !up {
+			return k.service
+		}
+	}
+	return ""
 }
 
 // look gives the containers that carry the labels of k.
@@ -143,9 +244,18 @@ func (r *Runtime) look(ctx context.Context, k key) ([]Container, error) {
 // id, which is never used twice.
 func (r *Runtime) do(ctx context.Context, w *worker, target *want, act action) error {
 	c := act.container
+	if act.verb == create || act.verb == start || act.verb == replace {
+		if by := r.blocked(target); by != "" {
+			r.progress(w, wire.PhasePending, "waiting for "+by)
+			return errBlocked
+		}
+	}
 	switch act.verb {
 	case create:
 		return r.create(ctx, w, target)
+	case halt:
+		r.progress(w, wire.PhasePending, "stopping")
+		return r.client.Stop(ctx, c.ID, stopTimeoutOf(c))
 	case start:
 		r.progress(w, wire.PhasePending, "starting")
 		return r.step(ctx, func() error { return r.start(ctx, target, c) })
@@ -159,9 +269,11 @@ func (r *Runtime) do(ctx context.Context, w *worker, target *want, act action) e
 	case replace:
 		// The old one goes only when the new one can be made: a failed pull
 		// leaves it running.
-		if err := r.ensureImage(ctx, w, target); err != nil {
+		if _, err := r.ensureImage(ctx, w, target); err != nil {
 			return err
 		}
+		r.log.Info("container is to be replaced", "deployment", w.key.deployment, "service", w.key.service,
+			"container", short(c.ID), "differs_in", strings.Join(act.why, ", "))
 		return r.remove(ctx, w, c)
 	case remove:
 		return r.remove(ctx, w, c)
@@ -173,12 +285,13 @@ func (r *Runtime) create(ctx context.Context, w *worker, target *want) error {
 	if err := r.nameIsFree(ctx, w.key); err != nil {
 		return err
 	}
-	if err := r.ensureImage(ctx, w, target); err != nil {
+	image, err := r.ensureImage(ctx, w, target)
+	if err != nil {
 		return err
 	}
 	r.progress(w, wire.PhasePending, "creating")
 	return r.step(ctx, func() error {
-		spec, err := r.network(ctx, target.spec)
+		spec, err := r.complete(ctx, target, image)
 		if err != nil {
 			return err
 		}
@@ -189,6 +302,7 @@ func (r *Runtime) create(ctx context.Context, w *worker, target *want) error {
 		if err != nil {
 			return err
 		}
+		w.made = id
 		r.log.Info("container created", "deployment", w.key.deployment, "service", w.key.service,
 			"container", short(id), "image", target.spec.Image)
 		return nil
@@ -213,32 +327,56 @@ func (r *Runtime) nameIsFree(ctx context.Context, k key) error {
 		"podman rename it, or podman rm it, as the agent's user")
 }
 
-func (r *Runtime) ensureImage(ctx context.Context, w *worker, target *want) error {
-	present, err := r.client.ImageExists(ctx, target.spec.Image)
-	if err != nil || present {
-		return err
+// complete is the specification with what depends on this device: its network,
+// the image that the reference stands for, and where secrets are.
+func (r *Runtime) complete(ctx context.Context, target *want, image Image) (Spec, error) {
+	spec := target.spec
+	if err := target.material.write(); err != nil {
+		return spec, err
 	}
-	r.progress(w, wire.PhasePending, "pulling "+target.spec.Image)
-	release, err := acquire(ctx, r.pulls)
+	if target.material.env {
+		argv := argvOf(target, &image)
+		spec.Entrypoint, spec.Command = argv[:4], argv[4:]
+	}
+	named, found, err := r.client.InspectImage(ctx, spec.Image)
 	if err != nil {
-		return err
+		return spec, err
 	}
-	defer release()
-	begin := time.Now()
-	if err := r.client.Pull(ctx, target.spec.Image, target.plainHTTP); err != nil {
-		return err
+	if !found || bareID(named.ID) != bareID(image.ID) {
+		spec.Image = bareID(image.ID) // the tag stands for another one by now
 	}
-	r.log.Info("image pulled", "deployment", w.key.deployment, "service", w.key.service,
-		"image", target.spec.Image, "seconds", time.Since(begin).Seconds())
-	return nil
+	if spec.NetNS != nil {
+		return spec, nil
+	}
+	return r.network(ctx, spec)
 }
 
 func (r *Runtime) start(ctx context.Context, target *want, c Container) error {
-	if err := r.client.Start(ctx, c.ID); err != nil {
+	if err := target.material.write(); err != nil { // a reboot emptied the memory
 		return err
+	}
+	if err := r.client.Start(ctx, c.ID); err != nil {
+		return startFault(err)
 	}
 	r.log.Info("container started", "deployment", target.deployment, "service", target.service, "container", short(c.ID))
 	return nil
+}
+
+// startFault names what the runtime says in its own terms.
+func startFault(err error) error {
+	text := err.Error()
+	for what, signs := range map[string][]string{
+		"memory": {"memory.max", "controller `memory`"},
+		"cpu":    {"cpu.max", "controller `cpu`"},
+	} {
+		for _, sign := range signs {
+			if strings.Contains(text, sign) {
+				return hint.Wrap(fmt.Errorf("limits cannot be set, since this device does not let its users limit %s: %w", what, err),
+					"fleetctl onboard the device again, or see /sys/fs/cgroup/cgroup.controllers and Delegate= of user@.service")
+			}
+		}
+	}
+	return err
 }
 
 // noteRun remembers what a reboot would blur, for the one policy to which it
@@ -291,7 +429,7 @@ func (r *Runtime) remove(ctx context.Context, w *worker, c Container) error {
 		}
 		r.log.Info("container removed", "deployment", w.key.deployment, "service", w.key.service, "container", short(c.ID))
 		r.hurry()
-		return r.runs.Forget(c.ID)
+		return errors.Join(r.runs.Forget(c.ID), r.images.Accept(c.ID, nil))
 	})
 }
 

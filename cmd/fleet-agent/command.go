@@ -55,6 +55,8 @@ func command(args []string, stdout, stderr io.Writer) error {
 	switch name {
 	case "help", "--help", "-h":
 		return printUsage(stdout)
+	case "exec": // of containers, see execWith
+		return execWith(args)
 	case "--version":
 		name = "version"
 	}

@@ -2,12 +2,17 @@ package main
 
 import (
 	"context"
+	"crypto/ecdh"
 	"crypto/ed25519"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime/debug"
+	"strconv"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/nationtech/fleetctl/agent"
 	"github.com/nationtech/fleetctl/agent/config"
@@ -16,6 +21,7 @@ import (
 	"github.com/nationtech/fleetctl/agent/link"
 	"github.com/nationtech/fleetctl/agent/podman"
 	"github.com/nationtech/fleetctl/internal/credential"
+	"github.com/nationtech/fleetctl/internal/devicekey"
 	"github.com/nationtech/fleetctl/internal/machineid"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
@@ -94,12 +100,59 @@ func engine(c config.Config, boot string, log *slog.Logger) (agent.Engine, strin
 	if err != nil {
 		log.Warn("it is not known which containers ran before the last boot", "error", err)
 	}
+	images, err := disk.OpenImages(c.StateDir)
+	if err != nil {
+		log.Warn("it is not known which images were fetched", "error", err)
+	}
+	intents, err := disk.OpenIntents(c.StateDir)
+	if err != nil {
+		log.Warn("it is not known which services were stopped by hand", "error", err)
+	}
 	return podman.New(podman.Config{
 		Runs:               runs,
+		Images:             images,
+		Intents:            intents,
+		Vault:              vault(c),
+		PreloadDir:         filepath.Join(c.StateDir, "preload"),
+		Space:              func() (free, total uint64, err error) { return space(c.StateDir) },
 		Client:             podman.NewClient(c.Podman.Socket),
 		InsecureRegistries: c.Podman.InsecureRegistries,
 		Log:                log,
 	}), "podman"
+}
+
+// vault keeps secrets below the unit's runtime directory, which is in memory
+// and this user's alone.
+func vault(c config.Config) podman.Vault {
+	dir := os.Getenv("RUNTIME_DIRECTORY")
+	if dir == "" {
+		dir = filepath.Join("/run/user", strconv.Itoa(os.Getuid()), "fleet-agent")
+	}
+	return podman.Vault{
+		Dir: filepath.Join(dir, "material"), Device: c.DeviceID, Runner: program(),
+		Key: func() (*ecdh.PrivateKey, error) { return devicekey.ReadSealingKey(devicekey.SealingFile) },
+	}
+}
+
+// program is this program by the name that stays when a new version comes.
+func program() string {
+	if filepath.IsAbs(os.Args[0]) {
+		return os.Args[0]
+	}
+	path, err := os.Executable()
+	if err != nil {
+		return os.Args[0]
+	}
+	return path
+}
+
+// space is that of the disk which dir is on, for whoever is not root.
+func space(dir string) (free, total uint64, err error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		return 0, 0, err
+	}
+	return s.Bavail * uint64(s.Bsize), s.Blocks * uint64(s.Bsize), nil
 }
 
 // machineName hashes the machine id, which itself stays on the machine.

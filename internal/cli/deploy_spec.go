@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -87,17 +88,12 @@ func (s *deploySpec) service() (*v1alpha1.Service, error) {
 // checkService applies the rules that the agent will apply, before anything is
 // sent.
 func checkService(s *v1alpha1.Service) error {
-	check := wire.Service{Name: s.Name, Image: s.Image, RestartPolicy: wire.RestartPolicy(s.RestartPolicy)}
-	for _, p := range s.Ports {
-		check.Ports = append(check.Ports, string(p))
+	data, err := json.Marshal(v1alpha1.ScoreData{Services: []v1alpha1.Service{*s}})
+	if err != nil {
+		return fmt.Errorf("encode service: %w", err)
 	}
-	for _, e := range s.Env {
-		check.Env = append(check.Env, wire.EnvVar{Name: e.Name, Value: e.Value})
-	}
-	for _, v := range s.Volumes {
-		check.Volumes = append(check.Volumes, wire.Volume{HostPath: string(v.HostPath), ContainerPath: string(v.ContainerPath), ReadOnly: v.ReadOnly})
-	}
-	return (&wire.PodmanV0{Services: []wire.Service{check}}).Validate()
+	_, err = wire.DecodePodmanV0(data)
+	return err
 }
 
 func parseVolume(s string) (v1alpha1.Volume, error) {

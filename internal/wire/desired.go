@@ -67,6 +67,8 @@ type DesiredState struct {
 	// score: reports name a revision by it.
 	Generation int64 `json:"generation"`
 	Score      Score `json:"score"`
+	// Sealed is there when the score refers to Secrets or ConfigMaps.
+	Sealed *Sealed `json:"sealed,omitempty"`
 }
 
 // Score says what to run. Data is decoded according to Type by the agent,

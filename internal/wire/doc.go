@@ -16,6 +16,10 @@
 //	2026-11-25  v1: commands stop and start.
 //	2026-11-25  v1: exec, forward, stat, upload and download, and their input;
 //	            reply.consumed.
+//	2026-11-25  v1: more of a container in PodmanV0 (podman-v0.2); what a
+//	            deployment takes from Secrets and ConfigMaps, sealed
+//	            (desired-state.2); health and warnings in the device state
+//	            (device-state.2).
 package wire
 
 // SchemaVersion is the value of every payload's schemaVersion field.

@@ -48,7 +48,15 @@ func payloads(t *testing.T) map[string]any {
 		"envelope":      envelope,
 		"desired-state": DesiredState{SchemaVersion: 1, Deployment: "hello", Namespace: "default", UID: "6f1c", Generation: 3, Score: Score{Type: ScorePodmanV0, Data: data}},
 		"podman-v0":     score,
-		"pinned-keys":   PinnedKeys{SchemaVersion: 1, Keys: []ed25519.PublicKey{testKey().Public().(ed25519.PublicKey)}},
+		"podman-v0.2":   fullScore(),
+		"desired-state.2": DesiredState{SchemaVersion: 1, Deployment: "hello", Namespace: "default", UID: "6f1c", Generation: 3,
+			Score: Score{Type: ScorePodmanV0, Data: data}, Sealed: &Sealed{Recipient: "00ff", Tag: "aa", Ciphertext: []byte("c")}},
+		"material": Material{Objects: map[string]map[string][]byte{"secret/tls": {"tls.key": []byte("k")}}},
+		"device-state.2": DeviceState{SchemaVersion: 1, Device: "pi-1", Revision: 7, At: at, Error: "x", Warnings: []string{"disk"}, Deployments: []DeploymentState{{
+			Name: "hello", UID: "6f1c", Generation: 3, Phase: PhaseFailed, Message: "pull: not found", Since: at,
+			Services: []ServiceState{{Name: "web", Phase: PhaseRunning, Message: "m", ContainerID: "ab12", Image: "i", ImageDigest: "sha256:00", StartedAt: &at, Health: HealthHealthy}},
+		}}},
+		"pinned-keys": PinnedKeys{SchemaVersion: 1, Keys: []ed25519.PublicKey{testKey().Public().(ed25519.PublicKey)}},
 		"device-state": DeviceState{SchemaVersion: 1, Device: "pi-1", Revision: 7, At: at, Error: "x", Deployments: []DeploymentState{{
 			Name: "hello", UID: "6f1c", Generation: 3, Phase: PhaseFailed, Message: "pull: not found", Since: at,
 			Services: []ServiceState{{Name: "web", Phase: PhaseRunning, Message: "m", ContainerID: "ab12", Image: "i", ImageDigest: "sha256:00", StartedAt: &at}},
@@ -109,7 +117,7 @@ func TestReleasedPayloadsStillDecode(t *testing.T) {
 
 // grown are examples from before fields were added: the ones that follow them
 // are full.
-var grown = []string{"reply"}
+var grown = []string{"reply", "podman-v0", "desired-state", "device-state"}
 
 // TestExamplesAreFull keeps the goldens honest: a new field must be in them.
 func TestExamplesAreFull(t *testing.T) {
@@ -118,6 +126,25 @@ func TestExamplesAreFull(t *testing.T) {
 			requireNonZero(t, name, reflect.ValueOf(v))
 		}
 	}
+}
+
+// fullScore has every field of a service.
+func fullScore() PodmanV0 {
+	second := &Duration{time.Second}
+	return PodmanV0{Services: []Service{{
+		Name: "web", Image: "registry.example.com/web@sha256:" + Hash(nil), Ports: []string{"8080:80"},
+		Env: []EnvVar{{Name: "MODE", Value: "a", ValueFrom: &ValueFrom{
+			SecretKeyRef: &KeyRef{Name: "db", Key: "password"}, ConfigMapKeyRef: &KeyRef{Name: "app", Key: "mode"}}}},
+		Volumes:       []Volume{{HostPath: "/srv/data", ContainerPath: "/data", ReadOnly: true}},
+		RestartPolicy: RestartAlways, StopTimeout: second,
+		Entrypoint: []string{"/app"}, Command: []string{"serve"}, User: "1000:1000", WorkingDir: "/srv",
+		Labels: map[string]string{"team": "web"}, Limits: &Limits{CPUs: "0.5", Memory: "128Mi"},
+		HealthCheck: &HealthCheck{Command: []string{"/app", "check"}, HTTP: &HTTPCheck{Port: 80, Path: "/healthz"},
+			Interval: second, Timeout: second, Retries: 3, StartPeriod: second},
+		Devices: []string{"/dev/ttyUSB0:/dev/modem:rw"}, Tmpfs: []Tmpfs{{Path: "/tmp", Size: "16Mi"}},
+		NetworkMode: NetworkPrivate, PullPolicy: PullAlways, RegistryCredentials: "registry", DependsOn: []string{"db"},
+		Files: []File{{Path: "/etc/tls", Secret: "tls", ConfigMap: "app", Keys: []string{"tls.key"}}},
+	}}}
 }
 
 func requireNonZero(t *testing.T, path string, v reflect.Value) {
@@ -133,6 +160,11 @@ func requireNonZero(t *testing.T, path string, v reflect.Value) {
 			}
 		}
 		return
+	case reflect.Pointer:
+		if !v.IsNil() {
+			requireNonZero(t, path, v.Elem())
+			return
+		}
 	case reflect.Slice:
 		if v.Len() > 0 && v.Index(0).Kind() == reflect.Struct {
 			requireNonZero(t, path+"[0]", v.Index(0))

@@ -1,15 +1,8 @@
 package wire
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net/netip"
-	"path"
-	"regexp"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -24,7 +17,7 @@ type PodmanV0 struct {
 	Services []Service `json:"services"`
 }
 
-// Service is one container.
+// Service is one container. What is left out is the image's or the default.
 type Service struct {
 	Name          string        `json:"name"`
 	Image         string        `json:"image"`
@@ -33,12 +26,51 @@ type Service struct {
 	Volumes       []Volume      `json:"volumes,omitempty"`
 	RestartPolicy RestartPolicy `json:"restartPolicy,omitempty"`
 	StopTimeout   *Duration     `json:"stopTimeout,omitempty"`
+
+	Entrypoint  []string          `json:"entrypoint,omitempty"`
+	Command     []string          `json:"command,omitempty"` // arguments of the entrypoint
+	User        string            `json:"user,omitempty"`    // "1000", "1000:1000", "www-data"
+	WorkingDir  string            `json:"workingDir,omitempty"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	Limits      *Limits           `json:"limits,omitempty"`
+	HealthCheck *HealthCheck      `json:"healthCheck,omitempty"`
+	Devices     []string          `json:"devices,omitempty"` // "/dev/ttyUSB0[:/dev/modem][:rwm]"
+	Tmpfs       []Tmpfs           `json:"tmpfs,omitempty"`
+	NetworkMode NetworkMode       `json:"networkMode,omitempty"`
+	PullPolicy  PullPolicy        `json:"pullPolicy,omitempty"`
+	// RegistryCredentials names a Secret of type kubernetes.io/dockerconfigjson.
+	RegistryCredentials string   `json:"registryCredentials,omitempty"`
+	DependsOn           []string `json:"dependsOn,omitempty"` // services that have to be up first
+	Files               []File   `json:"files,omitempty"`
 }
 
-// EnvVar is one environment variable of a container.
+// EnvVar is one environment variable of a container: a value, or where it
+// comes from.
 type EnvVar struct {
-	Name  string `json:"name"`
-	Value string `json:"value"`
+	Name      string     `json:"name"`
+	Value     string     `json:"value"`
+	ValueFrom *ValueFrom `json:"valueFrom,omitempty"`
+}
+
+// ValueFrom names one key of a Secret or of a ConfigMap.
+type ValueFrom struct {
+	SecretKeyRef    *KeyRef `json:"secretKeyRef,omitempty"`
+	ConfigMapKeyRef *KeyRef `json:"configMapKeyRef,omitempty"`
+}
+
+// KeyRef is one key of an object in the Deployment's namespace.
+type KeyRef struct {
+	Name string `json:"name"`
+	Key  string `json:"key"`
+}
+
+// File puts the keys of a Secret or of a ConfigMap into a directory of the
+// container, a file each, read-only and in memory.
+type File struct {
+	Path      string   `json:"path"`
+	Secret    string   `json:"secret,omitempty"`
+	ConfigMap string   `json:"configMap,omitempty"`
+	Keys      []string `json:"keys,omitempty"` // empty: all of them
 }
 
 // Volume is a directory or file of the device inside the container.
@@ -47,6 +79,62 @@ type Volume struct {
 	ContainerPath string `json:"containerPath"`
 	ReadOnly      bool   `json:"readOnly,omitempty"`
 }
+
+// Tmpfs is an empty directory in memory.
+type Tmpfs struct {
+	Path string `json:"path"`
+	Size string `json:"size,omitempty"` // "16Mi"; empty: half of the memory
+}
+
+// Limits bound what a container may use.
+type Limits struct {
+	CPUs   string `json:"cpus,omitempty"`   // "0.5" is half of one
+	Memory string `json:"memory,omitempty"` // "128Mi"
+}
+
+// HealthCheck says when a container that runs is as it should be. It has a
+// command or an HTTP request.
+type HealthCheck struct {
+	Command     []string   `json:"command,omitempty"` // run in the container; exit code 0 is healthy
+	HTTP        *HTTPCheck `json:"http,omitempty"`
+	Interval    *Duration  `json:"interval,omitempty"`    // default DefaultHealthInterval
+	Timeout     *Duration  `json:"timeout,omitempty"`     // of one try; default DefaultHealthTimeout
+	Retries     int        `json:"retries,omitempty"`     // failures in a row that make it unhealthy; default DefaultHealthRetries
+	StartPeriod *Duration  `json:"startPeriod,omitempty"` // in which failures do not count
+}
+
+// HTTPCheck is a GET that the agent makes; 200 to 399 is healthy.
+type HTTPCheck struct {
+	Port uint16 `json:"port"` // of the container; published, unless the network is the host's
+	Path string `json:"path,omitempty"`
+}
+
+// The defaults of a HealthCheck.
+const (
+	DefaultHealthInterval = 30 * time.Second
+	DefaultHealthTimeout  = 5 * time.Second
+	DefaultHealthRetries  = 3
+)
+
+// NetworkMode is what network a container has.
+type NetworkMode string
+
+// The network modes; the empty one means NetworkPrivate.
+const (
+	NetworkPrivate NetworkMode = "private" // its own, behind the device's address
+	NetworkHost    NetworkMode = "host"    // the device's
+	NetworkNone    NetworkMode = "none"    // loopback only
+)
+
+// PullPolicy says when an image is looked for in its registry.
+type PullPolicy string
+
+// The pull policies; the empty one means PullMissing.
+const (
+	PullMissing PullPolicy = "missing" // when it is not on the device
+	PullAlways  PullPolicy = "always"  // once for each generation of the Deployment
+	PullNever   PullPolicy = "never"   // it has to be on the device already
+)
 
 // RestartPolicy is what Podman does when a container exits.
 type RestartPolicy string
@@ -70,6 +158,14 @@ func (p RestartPolicy) Or() RestartPolicy {
 // Duration is a time.Duration that is written like "1m30s" in JSON.
 type Duration struct{ time.Duration }
 
+// Or gives the duration, or the default when there is none.
+func (d *Duration) Or(def time.Duration) time.Duration {
+	if d == nil {
+		return def
+	}
+	return d.Duration
+}
+
 // MarshalJSON writes the form that time.ParseDuration reads.
 func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(d.String()) }
 
@@ -85,144 +181,4 @@ func (d *Duration) UnmarshalJSON(data []byte) error {
 	}
 	d.Duration = v
 	return nil
-}
-
-// Port is a parsed entry of Service.Ports.
-type Port struct {
-	HostIP        netip.Addr // the zero Addr means every address
-	HostPort      uint16
-	ContainerPort uint16
-	Protocol      string // "tcp" or "udp"
-}
-
-// ParsePort reads "[IP:]HOST:CONTAINER[/tcp|/udp]"; an IPv6 address is in
-// brackets.
-func ParsePort(s string) (Port, error) {
-	fail := func(why string) (Port, error) {
-		return Port{}, fmt.Errorf("port %q %s; the form is [IP:]HOST:CONTAINER[/tcp|/udp]", clip(s, 80), why)
-	}
-	p := Port{Protocol: "tcp"}
-	rest, proto, found := strings.Cut(s, "/")
-	if found {
-		p.Protocol = proto
-	}
-	if p.Protocol != "tcp" && p.Protocol != "udp" {
-		return fail("has an unknown protocol")
-	}
-	i := strings.LastIndexByte(rest, ':')
-	if i < 0 {
-		return fail("has no host port")
-	}
-	host, container := rest[:i], rest[i+1:]
-	if j := strings.LastIndexByte(host, ':'); j >= 0 {
-		ip, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host[:j], "["), "]"))
-		if err != nil {
-			return fail("has no valid IP address before the host port")
-		}
-		p.HostIP, host = ip, host[j+1:]
-	}
-	var ok bool
-	if p.HostPort, ok = portNumber(host); !ok {
-		return fail("has no host port between 1 and 65535")
-	}
-	if p.ContainerPort, ok = portNumber(container); !ok {
-		return fail("has no container port between 1 and 65535")
-	}
-	return p, nil
-}
-
-func portNumber(s string) (uint16, bool) {
-	n, err := strconv.ParseUint(s, 10, 16)
-	return uint16(n), err == nil && n > 0 && s[0] != '+'
-}
-
-// DecodePodmanV0 decodes and validates a Score's data. Unknown fields are
-// refused: dropping one in silence would run something else than was asked.
-func DecodePodmanV0(data []byte) (*PodmanV0, error) {
-	var p PodmanV0
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&p); err != nil {
-		return nil, fmt.Errorf("decode %s: %w", ScorePodmanV0, err)
-	}
-	if err := p.Validate(); err != nil {
-		return nil, err
-	}
-	return &p, nil
-}
-
-var (
-	envName  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	imageRef = regexp.MustCompile(`^[a-z0-9]+([._:/@-]+[A-Za-z0-9]+)*$`)
-)
-
-// Validate reports every fault at once.
-func (p *PodmanV0) Validate() error {
-	if len(p.Services) == 0 {
-		return errors.New("services: at least one is needed")
-	}
-	var errs []error
-	names := map[string]bool{}
-	ports := map[string]string{}
-	for i, s := range p.Services {
-		at := fmt.Sprintf("services[%d]", i)
-		if err := validateName("service name", s.Name); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", at, err))
-		}
-		if names[s.Name] {
-			errs = append(errs, fmt.Errorf("%s: service name %q is used twice", at, clip(s.Name, 80)))
-		}
-		names[s.Name] = true
-		for _, err := range s.faults() {
-			errs = append(errs, fmt.Errorf("%s: %w", at, err))
-		}
-		for _, port := range s.Ports {
-			parsed, err := ParsePort(port)
-			if err != nil {
-				continue // reported by faults
-			}
-			key := fmt.Sprintf("%s:%d/%s", parsed.HostIP, parsed.HostPort, parsed.Protocol)
-			if other, taken := ports[key]; taken {
-				errs = append(errs, fmt.Errorf("%s: host port of %q is already taken by service %q", at, port, other))
-			}
-			ports[key] = s.Name
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (s *Service) faults() []error {
-	var errs []error
-	if !imageRef.MatchString(s.Image) || len(s.Image) > 512 {
-		errs = append(errs, fmt.Errorf("image %q is no image reference", clip(s.Image, 80)))
-	}
-	for _, port := range s.Ports {
-		if _, err := ParsePort(port); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	for _, e := range s.Env {
-		if !envName.MatchString(e.Name) {
-			errs = append(errs, fmt.Errorf("env: %q is no variable name", clip(e.Name, 80)))
-		}
-		if strings.ContainsRune(e.Value, 0) {
-			errs = append(errs, fmt.Errorf("env: the value of %s contains a NUL", e.Name))
-		}
-	}
-	for _, v := range s.Volumes {
-		for _, p := range []string{v.HostPath, v.ContainerPath} {
-			if !path.IsAbs(p) || path.Clean(p) != p || strings.ContainsAny(p, ":\x00") {
-				errs = append(errs, fmt.Errorf("volumes: %q is no clean absolute path (a colon is not allowed)", clip(p, 80)))
-			}
-		}
-	}
-	switch s.RestartPolicy.Or() {
-	case RestartNo, RestartOnFailure, RestartAlways, RestartUnlessStopped:
-	default:
-		errs = append(errs, fmt.Errorf("restartPolicy %q is none of no, on-failure, always, unless-stopped", clip(string(s.RestartPolicy), 40)))
-	}
-	if s.StopTimeout != nil && (s.StopTimeout.Duration < 0 || s.StopTimeout.Duration > 24*time.Hour) {
-		errs = append(errs, fmt.Errorf("stopTimeout %s is not between 0s and 24h", s.StopTimeout))
-	}
-	return errs
 }

@@ -16,6 +16,9 @@ type DeviceState struct {
 	// Error is what keeps the device from working on its manifest, such as
 	// a signature that does not match; empty when there is nothing.
 	Error string `json:"error,omitempty"`
+	// Warnings are what a person should see to and the device works on
+	// regardless, such as a disk that is nearly full.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Phase is how far a deployment or a service is.
@@ -24,7 +27,7 @@ type Phase string
 // The phases.
 const (
 	PhasePending  Phase = "Pending"  // being worked on: pulling, creating, waiting
-	PhaseRunning  Phase = "Running"  // as desired
+	PhaseRunning  Phase = "Running"  // as desired; with a health check: and healthy
 	PhaseFailed   Phase = "Failed"   // an attempt failed; it will be tried again
 	PhaseStopped  Phase = "Stopped"  // stopped on purpose, or run to its end
 	PhaseRemoving Phase = "Removing" // no longer desired, still there
@@ -50,7 +53,19 @@ type ServiceState struct {
 	Image       string     `json:"image,omitempty"`
 	ImageDigest string     `json:"imageDigest,omitempty"`
 	StartedAt   *time.Time `json:"startedAt,omitempty"`
+	Health      Health     `json:"health,omitempty"` // empty without a health check, or when it does not run
 }
+
+// Health is what a service's health check says.
+type Health string
+
+// The states of health. A service that is starting is PhasePending, one that
+// is unhealthy PhaseFailed.
+const (
+	HealthStarting  Health = "starting"
+	HealthHealthy   Health = "healthy"
+	HealthUnhealthy Health = "unhealthy"
+)
 
 // MaxMessageBytes bounds every message in a report, so that one device's state
 // fits BucketState.

@@ -28,6 +28,10 @@ func main() {
 }
 
 func run() error {
+	if len(os.Args) > 2 && os.Args[1] == "exists" { // as a health check's command
+		_, err := os.Stat(os.Args[2])
+		return err
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	host, err := os.Hostname()
@@ -40,6 +44,18 @@ func run() error {
 	})
 	mux.HandleFunc("GET /env/{name}", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, os.Getenv(r.PathValue("name")))
+	})
+	mux.HandleFunc("GET /file/{path...}", func(w http.ResponseWriter, r *http.Request) {
+		data, err := os.ReadFile("/" + r.PathValue("path"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusNotFound)
+			return
+		}
+		_, _ = w.Write(data)
+	})
+	mux.HandleFunc("GET /process", func(w http.ResponseWriter, _ *http.Request) {
+		dir, _ := os.Getwd()
+		fmt.Fprintf(w, "uid %d gid %d dir %s args %q\n", os.Getuid(), os.Getgid(), dir, os.Args[1:])
 	})
 	server := &http.Server{Addr: ":8080", Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	context.AfterFunc(ctx, func() {
