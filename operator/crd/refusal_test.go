@@ -120,6 +120,24 @@ func TestRefusals(t *testing.T) {
 		{"stop timeout without unit", service(goodService + `, stopTimeout: "90"`), "stopTimeout must be a duration"},
 		{"stop timeout of two days", service(goodService + `, stopTimeout: 48h`), "stopTimeout must be a duration"},
 		{"negative stop timeout", service(goodService + `, stopTimeout: -5s`), "stopTimeout must be a duration"},
+		{"user with a blank", service(goodService + `, user: "a b"`), "user must be user[:group]"},
+		{"relative working directory", service(goodService + `, workingDir: srv`), "path must be absolute and clean"},
+		{"a reserved label", service(goodService + `, labels: {fleet.nationtech.io/managed: "false"}`), "a label key must be"},
+		{"half a memory", service(goodService + `, limits: {memory: 0.5Gi}`), "must be an amount of memory"},
+		{"no processor", service(goodService + `, limits: {cpus: "0"}`), "cpus must be a number of processors"},
+		{"an empty health check", service(goodService + `, healthCheck: {}`), "healthCheck needs either a command or http"},
+		{"a health check of both kinds", service(goodService + `, healthCheck: {command: [a], http: {port: 80}}`), "healthCheck needs either a command or http"},
+		{"health checks without a pause", service(goodService + `, healthCheck: {command: [a], interval: 10ms}`), "must be at least 1s"},
+		{"a device that is none", service(goodService + `, devices: ["/etc/passwd"]`), "device must be /dev/X"},
+		{"a device upwards", service(goodService + `, devices: ["/dev/../etc/passwd"]`), "device must be /dev/X"},
+		{"network of another tool", service(goodService + `, networkMode: bridge`), `supported values: "private", "host", "none"`},
+		{"pull policy of another tool", service(goodService + `, pullPolicy: IfNotPresent`), `supported values: "missing", "always", "never"`},
+		{"files from nowhere", service(goodService + `, files: [{path: /etc/app}]`), "a file needs either a secret or a configMap"},
+		{"files from two places", service(goodService + `, files: [{path: /etc/app, secret: a, configMap: b}]`), "a file needs either a secret or a configMap"},
+		{"a key with a slash", service(goodService + `, files: [{path: /etc/app, secret: a, keys: ["a/b"]}]`), "should match"},
+		{"a variable with two values", service(goodService + `, env: [{name: A, value: x, valueFrom: {secretKeyRef: {name: a, key: b}}}]`), "a variable has a value or a valueFrom"},
+		{"a variable from two places", service(goodService + `, env: [{name: A, valueFrom: {secretKeyRef: {name: a, key: b}, configMapKeyRef: {name: a, key: b}}}]`), "valueFrom needs either"},
+		{"credentials with a slash", service(goodService + `, registryCredentials: a/b`), "should match"},
 		{"empty selector", selector(`{}`), "targetSelector must not be empty"},
 		{"selector with empty parts", selector(`{matchLabels: {}, matchExpressions: []}`), "targetSelector must not be empty"},
 		{"no selector", strings.Replace(selector(`{}`), "targetSelector: {}", "", 1), "spec.targetSelector: Required"},
@@ -167,6 +185,11 @@ func TestAccepted(t *testing.T) {
 		{"the least", service(`name: web, image: nginx`)},
 		{"everything", service(goodService + `, ports: ["8080:80", "127.0.0.1:53:53/udp", "[::1]:1:65535/tcp"], env: [{name: _A1, value: ""}],` +
 			`volumes: [{hostPath: /, containerPath: /host, readOnly: true}], restartPolicy: "no", stopTimeout: 1m30s`)},
+		{"every field", service(goodService + `, entrypoint: [/app], command: [serve, ""], user: "1000:www-data", workingDir: /srv, labels: {org.example/a: "b c"},` +
+			`limits: {cpus: "0.5", memory: 128Mi}, healthCheck: {http: {port: 80, path: /healthz}, interval: 10s, timeout: 2s, retries: 5, startPeriod: 1m},` +
+			`devices: ["/dev/ttyUSB0:/dev/modem:rw"], tmpfs: [{path: /tmp, size: 16Mi}], networkMode: private, pullPolicy: always, registryCredentials: registry,` +
+			`dependsOn: [db], files: [{path: /etc/tls, secret: tls, keys: [tls.key]}, {path: /etc/app, configMap: app}],` +
+			`env: [{name: A, valueFrom: {secretKeyRef: {name: db, key: password}}}, {name: B, valueFrom: {configMapKeyRef: {name: app, key: mode}}}]`)},
 		{"every device", selector(`{matchExpressions: [{key: device-id, operator: Exists}]}`)},
 		{"all operators", selector(`{matchExpressions: [{key: a.example.com/b, operator: In, values: [x, ""]}, {key: c, operator: NotIn, values: ["y"]}, {key: d, operator: DoesNotExist}]}`)},
 		{"a variant of the future", score(`{type: WasmV1, data: {modules: [{name: x, url: "https://example.com/x.wasm"}], limits: {fuel: 5}}}`)},

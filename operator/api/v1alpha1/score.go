@@ -147,13 +147,13 @@ type ServiceName string
 // ObjectName is the name of a Secret or a ConfigMap.
 //
 // +kubebuilder:validation:MaxLength=253
-// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')",message="must be the name of an object: a-z, 0-9, '.' and '-'"
+// +kubebuilder:validation:Pattern=`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`
 type ObjectName string
 
 // ObjectKey is a key in the data of a Secret or a ConfigMap.
 //
 // +kubebuilder:validation:MaxLength=253
-// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9._-]+$') && self != '.' && self != '..'",message="must be a key: letters, digits, '.', '_' and '-'"
+// +kubebuilder:validation:Pattern=`^[A-Za-z0-9._-]+$`
 type ObjectKey string
 
 // DevicePath is a device of the machine, as `podman run --device` takes it.
@@ -270,7 +270,7 @@ type Port string
 // EnvVar is one environment variable of a container: a value, or where it
 // comes from.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.valueFrom) || !has(self.value) || self.value == ''",message="a variable has a value or a valueFrom, not both"
+// +kubebuilder:validation:XValidation:rule="!has(self.valueFrom) || !has(self.value) || self.value == ”",message="a variable has a value or a valueFrom, not both"
 type EnvVar struct {
 	// +required
 	// +kubebuilder:validation:MaxLength=256
@@ -280,6 +280,27 @@ type EnvVar struct {
 	// +kubebuilder:validation:MaxLength=32768
 	// +kubebuilder:validation:Pattern=`^[^\x00]*$`
 	Value string `json:"value"`
+	// valueFrom is a key of a Secret or a ConfigMap.
+	// +optional
+	ValueFrom *ValueFrom `json:"valueFrom,omitempty"`
+}
+
+// ValueFrom names one key, as in a Pod.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.secretKeyRef) != has(self.configMapKeyRef)",message="valueFrom needs either a secretKeyRef or a configMapKeyRef"
+type ValueFrom struct {
+	// +optional
+	SecretKeyRef *KeyRef `json:"secretKeyRef,omitempty"`
+	// +optional
+	ConfigMapKeyRef *KeyRef `json:"configMapKeyRef,omitempty"`
+}
+
+// KeyRef is one key of an object in the Deployment's namespace.
+type KeyRef struct {
+	// +required
+	Name ObjectName `json:"name"`
+	// +required
+	Key ObjectKey `json:"key"`
 }
 
 // Volume is a bind mount.
