@@ -84,13 +84,15 @@ func (c *Client) session(ctx context.Context, device string, verb wire.Verb, req
 		body: func() io.Reader {
 			var reader *io.PipeReader
 			reader, body = io.Pipe()
-			return io.MultiReader(bytes.NewReader(wire.Frame(api.FrameRequest, first)), reader)
+			return requestBody{io.MultiReader(bytes.NewReader(wire.Frame(api.FrameRequest, first)), reader), reader}
 		}})
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
 	defer body.Close()
+	// net/http does not look at ctx while it waits for more of the body.
+	defer context.AfterFunc(ctx, func() { body.CloseWithError(context.Cause(ctx)) })()
 	if err := c.accepted(ctx, what, resp); err != nil {
 		return err
 	}
@@ -104,6 +106,12 @@ func (c *Client) session(ctx context.Context, device string, verb wire.Verb, req
 		return cause
 	}
 	return err
+}
+
+// requestBody can be closed by who reads it.
+type requestBody struct {
+	io.Reader
+	io.Closer
 }
 
 // send writes input in frames until its end, or until nobody takes it.
