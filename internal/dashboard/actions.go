@@ -43,6 +43,8 @@ func (d *Dashboard) actions(mux *http.ServeMux) {
 	} {
 		mux.Handle("POST /deployments/{namespace}/{name}/"+name, d.does(role.Operator, d.rollout(action)))
 	}
+	mux.Handle("POST /joins/{id}/approve", d.does(role.Admin, d.approve))
+	mux.Handle("POST /joins/{id}/deny", d.does(role.Admin, d.deny))
 	mux.Handle("POST /deployments/{namespace}/{name}/undo", d.does(role.Operator, d.undo))
 }
 

@@ -111,6 +111,8 @@ func (d *Dashboard) Handler(api http.Handler) http.Handler {
 		mux.Handle("GET "+path, d.page(role.Viewer, open))
 		mux.Handle("GET /live"+path, d.stream(role.Viewer, open))
 	}
+	mux.Handle("GET /joins", d.page(role.Admin, d.joins))
+	mux.Handle("GET /live/joins", d.stream(role.Admin, d.joins))
 	mux.Handle("GET /audit", d.page(role.Admin, d.auditLog))
 	mux.Handle("GET /live/devices/{id}/logs", d.needs(role.Operator, d.followLogs))
 	mux.Handle("GET /devices/{id}/logs.txt", d.needs(role.Operator, d.logsText))

@@ -38,6 +38,7 @@ func (d *Dashboard) exports(mux *http.ServeMux) {
 		"/problems":                 {role.Viewer, problemsTable},
 		"/deployments":              {role.Viewer, deploymentsTable},
 		"/audit":                    {role.Admin, d.auditTable},
+		"/joins":                    {role.Admin, d.joinsTable},
 		"/devices/{id}/deployments": {role.Viewer, d.worksTable},
 		"/devices/{id}/history":     {role.Viewer, d.historyTable},
 		"/deployments/{namespace}/{name}/revisions": {role.Viewer, d.revisionsTable},

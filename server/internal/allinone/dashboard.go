@@ -10,13 +10,15 @@ import (
 	"github.com/nationtech/fleetctl/internal/dashboard"
 	"github.com/nationtech/fleetctl/internal/dashboard/session"
 	"github.com/nationtech/fleetctl/internal/identity/verify"
+	"github.com/nationtech/fleetctl/internal/identity/zitadel"
 	"github.com/nationtech/fleetctl/internal/secretfile"
 	"github.com/nationtech/fleetctl/server/internal/supervise"
 )
 
 // dashboardScopes: roles are in a token when they were asked for.
 func (s *server) dashboardScopes() []string {
-	return []string{"openid", "profile", "offline_access", "urn:zitadel:iam:org:projects:roles", "urn:zitadel:iam:org:project:id:" + s.issuer.ProjectID + ":aud"}
+	return []string{"openid", "profile", "offline_access", "urn:zitadel:iam:org:projects:roles", "urn:zitadel:iam:org:project:id:" + s.issuer.ProjectID + ":aud",
+		zitadel.ScopeAPI} // approving a device is done at the issuer, as the person
 }
 
 // startDashboard prepares the pages that the HTTPS API's listener serves, and

@@ -25,8 +25,9 @@
 	setInterval(() => tellTimes(root), 1000);
 	tellTimes(root);
 
-	// What a person opened stays open.
-	Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.tagName === "DETAILS");
+	// What a person opened stays open, and what they typed stays.
+	Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) =>
+		!(name === "open" && node.tagName === "DETAILS") && !(name === "value" && node.tagName === "INPUT" && node.type !== "hidden");
 
 	// Whether the page is live.
 	const live = root.getElementById("live");
