@@ -77,6 +77,7 @@ test: ## All tests: units, throw-away hosts, virtual machines
 	@rm -rf $(TESTOUT)
 	@$(MAKE) build
 	@$(MAKE) test-unit
+	@$(MAKE) test-dashboard
 	@$(MAKE) test-hosts
 	@$(MAKE) test-vm
 
@@ -117,6 +118,13 @@ test-hosts: ## Tests on throw-away systemd hosts (root; Debian packages)
 test-vm: ## Tests with real virtual machines (root; minutes under emulation)
 	@scripts/setup build test
 	$(call run-real-tests,vm,$(TAGS) vm,$(call tagged,vm),-p 1 -timeout 40m)
+
+.PHONY: test-dashboard
+test-dashboard: fleet-server ## The dashboard in a real Chromium, on the built fleet-server
+	@scripts/setup build browser
+	@cd internal/dashboard/browsertest && npm ci --silent --no-audit --no-fund --ignore-scripts
+	@scripts/dashboard-assets --check
+	$(call run-tests,dashboard,$(TAGS) browser,-exec $(CURDIR)/scripts/offline -count 1 ./internal/dashboard/browsertest)
 
 .PHONY: soak
 soak: ## Live through faults: a played fleet on a killed server (ROUNDS=, DEVICES=), VMs killed as they are made (CYCLES=); SEED= replays

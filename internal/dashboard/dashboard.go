@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nationtech/fleetctl/internal/dashboard/assets"
 	"github.com/nationtech/fleetctl/internal/dashboard/fleet"
@@ -41,7 +42,7 @@ type Dashboard struct {
 	cfg    Config
 	assets *assets.Set
 	store  *fleet.Store
-	kube   *kube
+	kubeAs func(*session.Session) (client.Client, error)
 	marks  []byte // key of what stands for hidden values
 	hub    *hub
 	api    *apiclient.Client
@@ -60,9 +61,11 @@ func New(cfg Config) (*Dashboard, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.kube, err = newKube(cfg.Kube, cfg.KubeShared); err != nil {
+	k, err := newKube(cfg.Kube, cfg.KubeShared)
+	if err != nil {
 		return nil, fmt.Errorf("dashboard: %w", err)
 	}
+	d.kubeAs = k.as
 	return d, nil
 }
 

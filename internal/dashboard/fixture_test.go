@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	"github.com/nationtech/fleetctl/internal/dashboard/fleet"
 	"github.com/nationtech/fleetctl/internal/dashboard/session"
 	"github.com/nationtech/fleetctl/internal/identity/role"
@@ -36,6 +38,7 @@ type fixture struct {
 	db     *store.Store
 	tls    *tls.Config
 	clock  *clock
+	kube   client.Client
 }
 
 // clock is the sessions'; a test sets it ahead.
@@ -57,9 +60,9 @@ func start(t testing.TB, address string, api http.Handler) *fixture {
 	f.issuer = must(issuer.Start(t.Context(), issuer.Config{Dir: filepath.Join(dir, "issuer"), URL: "https://" + issuerListener.Addr().String(),
 		Listener: issuerListener, TLS: cert.TLSConfig(), Log: log}))(t)
 	f.db = must(store.Open(t.Context(), filepath.Join(dir, "issuer"), time.Now))(t)
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: f.tls.Clone()}}
+	issuerClient := &http.Client{Transport: &http.Transport{TLSClientConfig: f.tls.Clone()}}
 	t.Cleanup(func() {
-		client.CloseIdleConnections()
+		issuerClient.CloseIdleConnections()
 		if err := f.issuer.Shutdown(context.Background()); err != nil {
 			t.Error(err)
 		}
@@ -74,14 +77,16 @@ func start(t testing.TB, address string, api http.Handler) *fixture {
 		t.Fatal(err)
 	}
 	verifier := func(audience string) *verify.Verifier {
-		return verify.New(t.Context(), verify.Config{Issuer: f.issuer.URL, Audiences: []string{audience}, HTTPClient: client})
+		return verify.New(t.Context(), verify.Config{Issuer: f.issuer.URL, Audiences: []string{audience}, HTTPClient: issuerClient})
 	}
 	sessions := must(session.NewManager(session.Config{
 		Keys: [][]byte{make([]byte, session.KeyBytes)}, Origins: []string{f.url}, Issuer: f.issuer.URL, ClientID: f.issuer.DashboardClientID,
 		Scopes:     []string{"openid", "profile", "offline_access", "urn:zitadel:iam:org:projects:roles"},
-		HTTPClient: client, Access: verifier(f.issuer.ProjectID), ID: verifier(f.issuer.DashboardClientID), Log: log, Now: f.clock.now,
+		HTTPClient: issuerClient, Access: verifier(f.issuer.ProjectID), ID: verifier(f.issuer.DashboardClientID), Log: log, Now: f.clock.now,
 	}))(t)
 	f.Dashboard = must(newDashboard(Config{Audit: noAudit{}, Sessions: sessions, ServerURL: f.url, Version: "test", Log: log}, fleet.NewStore()))(t)
+	f.kubeAs = func(*session.Session) (client.Client, error) { return f.kube, nil }
+	f.kube = playedKube(t)
 	close(f.synced)
 	server := &http.Server{Handler: f.Handler(api), TLSConfig: cert.TLSConfig(), ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	go func() { _ = server.ServeTLS(listener, "", "") }()

@@ -40,13 +40,9 @@ func newKube(config *rest.Config, shared bool) (*kube, error) {
 	return k, nil
 }
 
-// kubeAs is the Kubernetes API as the person sees it: what they may do there is
-// for its own rules to say.
-func (d *Dashboard) kubeAs(who *session.Session) (client.Client, error) {
-	k := d.kube
-	if k == nil {
-		return nil, fmt.Errorf("no Kubernetes API")
-	}
+// as is the Kubernetes API as the person sees it: what they may do there is for
+// its own rules to say.
+func (k *kube) as(who *session.Session) (client.Client, error) {
 	config := k.config
 	if !k.shared {
 		config = rest.AnonymousClientConfig(k.config)

@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/nationtech/fleetctl/internal/audit"
 	"github.com/nationtech/fleetctl/internal/dashboard/fleet"
+	"github.com/nationtech/fleetctl/internal/join"
 	"github.com/nationtech/fleetctl/internal/serverapi/api"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
@@ -61,11 +63,20 @@ func playedAPI(snapshot func() *fleet.Snapshot) http.Handler {
 			{"ada", "revoke", "mini-00402", "ok"}, {"otto", "ping", "pi-00310", "device pi-00310 is not connected"},
 		} {
 			r := audit.Record{Sequence: uint64(4180 + i), At: time.Now().Add(-time.Duration(400-37*i) * time.Minute), Who: a.who, Action: a.action, Device: a.device,
-				From: "203.0.113.9", Outcome: a.outcome, Hash: fmt.Sprintf("%064x", 0xfeed0000+i*7919)}
+				From: "203.0.113.9", Outcome: a.outcome, Hash: fmt.Sprintf("%x", sha256.Sum256([]byte(a.action+a.who)))}
 			if device == "" || device == r.Device {
 				out.Records = append(out.Records, r)
 			}
 			out.Last, out.Hash = r.Sequence, r.Hash
+		}
+		answer(w, out)
+	})
+	mux.HandleFunc("GET /v1/joins", func(w http.ResponseWriter, _ *http.Request) {
+		out := api.Joins{SchemaVersion: 1}
+		for i, id := range []string{"pi-lyon-41", "nuc-porto-2", "pi-00007"} {
+			asked := time.Now().Add(-time.Duration(2+5*i) * time.Minute)
+			out.Requests = append(out.Requests, api.Join{ID: fmt.Sprint("request-", i), DeviceID: id, MachineID: "5d1e0b77", Address: "198.51.100.7", Asked: asked, Expires: asked.Add(time.Hour),
+				Facts: join.Facts{Hostname: id, Architecture: arches[i], OS: "Debian GNU/Linux 12 (bookworm)", Model: models[i]}, Known: i == 2, OtherMachine: i == 2})
 		}
 		answer(w, out)
 	})

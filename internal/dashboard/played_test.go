@@ -121,6 +121,9 @@ func play(s *fleet.Store, devices, deployments int) {
 	}
 	for i := range deployments {
 		d := playedDeployment(i, devices, random)
+		if i == 2 {
+			playRollout(d)
+		}
 		if i == 1 && devices > 7 {
 			all[7].Labels["site"] = string(d.Spec.TargetSelector.MatchLabels["site"])
 		}

@@ -27,8 +27,11 @@ type Group struct {
 // Run is neighbouring cells of one state in one row.
 type Run struct{ Column, Row, Cells int }
 
-// gridWidth is how wide a map is where there is room, in pixels.
-const gridWidth = 1350
+// How wide a map is where there is room, in pixels.
+const (
+	gridWidth  = 1350
+	groupWidth = 248 // of each group, when there are several
+)
 
 // cellFor gives cells that one can point at in a small fleet, and that fit on
 // a screen in a large one.
@@ -64,6 +67,7 @@ func (s *Snapshot) layOut(by string) Grid {
 		g.Groups = []Group{{Devices: s.Devices}}
 	} else {
 		g.Groups = s.groups(by)
+		g.Columns = groupWidth / g.Cell
 	}
 	for i := range g.Groups {
 		g.Groups[i].place(g.Columns)

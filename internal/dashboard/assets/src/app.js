@@ -75,6 +75,9 @@
 		if (log && e.target.contains(log) && e.target.id !== "main") log.dataset.used = "1";
 	});
 
+	// On a phone the navigation is wider than the screen.
+	root.querySelector("nav a[aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+
 	// Selects that choose what a page shows need no button.
 	root.addEventListener("change", (e) => {
 		if (e.target.matches("select[data-submit]")) e.target.form.requestSubmit();
