@@ -3,8 +3,11 @@
 package e2e
 
 import (
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nationtech/fleetctl/internal/testhost"
 )
@@ -24,12 +27,29 @@ mount -t tmpfs none /sys/class
 mkdir -p /sys/class/dmi/id
 echo 'Raspberry Pi Zero 2 W Rev 1.0' >/sys/class/dmi/id/product_name`
 
+// slowCard gives the host storage that takes 0.4 s to make anything safe.
+func slowCard(t *testing.T, h *testhost.Host) {
+	t.Helper()
+	library := filepath.Join(h.Root(), "usr/lib/slowcard.so")
+	build := exec.CommandContext(t.Context(), "gcc", "-shared", "-fPIC", "-O2", "-o", library, "testdata/slowcard.c")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the slow card: %v\n%s", err, out)
+	}
+	h.Sh(t, "echo /usr/lib/slowcard.so >/etc/ld.so.preload")
+	began := time.Now()
+	h.Sh(t, "sync /etc/hostname")
+	if took := time.Since(began); took < 400*time.Millisecond {
+		t.Fatalf("the card is not slow: sync took %s", took)
+	}
+}
+
 // TestOnboardPi onboards what looks like a Raspberry Pi: the kernel's command
 // line is completed, the reboot that it needs is shown, made and waited for.
 func TestOnboardPi(t *testing.T) {
 	h := testhost.Start(t, testhost.Options{Podman: true, Hostname: "raspberrypi"})
 	c := startControlPlane(t)
 	h.Sh(t, lookLikeAPi)
+	slowCard(t, h)
 	boot := h.Sh(t, "cat /proc/sys/kernel/random/boot_id; uptime -s; systemctl show -P UserspaceTimestampMonotonic")
 	args := []string{"onboard", "pi@" + h.IP(), "--ssh-key", h.KeyFile(), "--known-hosts", h.KnownHostsFile()}
 
