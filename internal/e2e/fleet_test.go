@@ -1,4 +1,4 @@
-//go:build hosts
+//go:build hosts || vm
 
 // Package e2e runs the whole thread on real parts: the fleet-server, fleetctl
 // and fleet-agent that `make build` made, throw-away systemd hosts, a registry.
@@ -43,9 +43,10 @@ func program(t testing.TB, name string) string {
 
 // controlPlane is a running `fleet-server all`.
 type controlPlane struct {
-	dir  string
-	cmd  *exec.Cmd
-	logs *os.File
+	dir    string
+	listen string // the address in reach of devices
+	cmd    *exec.Cmd
+	logs   *os.File
 	// Client is the Kubernetes API as its first administrator.
 	client.Client
 	configDir string
@@ -54,7 +55,13 @@ type controlPlane struct {
 // startControlPlane starts a fleet-server within reach of throw-away hosts.
 func startControlPlane(t testing.TB) *controlPlane {
 	t.Helper()
-	c := &controlPlane{dir: filepath.Join(t.TempDir(), "server"), configDir: t.TempDir()}
+	return startControlPlaneAt(t, testhost.HarnessIP)
+}
+
+// startControlPlaneAt starts a fleet-server at an address, and signs in to it.
+func startControlPlaneAt(t testing.TB, listen string) *controlPlane {
+	t.Helper()
+	c := &controlPlane{dir: filepath.Join(t.TempDir(), "server"), listen: listen, configDir: t.TempDir()}
 	c.start(t)
 	t.Cleanup(func() {
 		c.stop(t, syscall.SIGTERM)
@@ -96,7 +103,7 @@ func (c *controlPlane) start(t testing.TB) time.Duration {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	c.cmd = exec.Command(program(t, "fleet-server"), "all", "--data-dir", c.dir, "--listen-address", testhost.HarnessIP)
+	c.cmd = exec.Command(program(t, "fleet-server"), "all", "--data-dir", c.dir, "--listen-address", c.listen)
 	// The server's own end of "ready": the descriptor of sd_notify(3).
 	ready := listenNotify(t, c.cmd)
 	c.cmd.Stdout, c.cmd.Stderr = c.logs, c.logs
@@ -152,7 +159,7 @@ func (c *controlPlane) fleetctl(t testing.TB, args ...string) string {
 
 func (c *controlPlane) tryFleetctl(t testing.TB, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Minute) // cleaning up runs commands too
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program(t, "fleetctl"), args...)
 	cmd.Env = c.env()
