@@ -57,6 +57,7 @@ func TestClusterSurvivesItsParts(t *testing.T) {
 	c := startCluster(t)
 	probe := newProbe(t, c)
 	probe.awaitGreen("before anything was killed", startDeadline)
+	c.checkPublic(t)
 
 	loading, stop := make(chan struct{}), make(chan struct{})
 	result := make(chan fleetsim.Result, 1)
