@@ -2,6 +2,7 @@ package parts
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -43,6 +44,7 @@ func (a *Access) connect(ctx context.Context, role string) (*nats.Conn, error) {
 		nats.Name("fleet-server " + role + " " + a.Version),
 		nats.Nkey(public, key.Sign),
 		nats.CustomInboxPrefix(accounts.Inbox(role)),
+		nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12}), // also where the URL says nats://
 		nats.Timeout(dialTimeout),
 		nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(maxPingsOut),
 		nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(jitter, jitter),
