@@ -26,6 +26,11 @@ func (i *Installer) Apply(ctx context.Context, p *Plan) error {
 		var err error
 		switch c.Action {
 		case Delete:
+			if c.object.GetKind() == "CustomResourceDefinition" {
+				if err = i.release(ctx, c.object); err != nil {
+					break
+				}
+			}
 			err = client.IgnoreNotFound(i.Client.Delete(ctx, c.object, client.PropagationPolicy("Background")))
 		case Create, Update:
 			err = i.apply(ctx, c.object.DeepCopy())

@@ -20,7 +20,7 @@ type target struct {
 }
 
 func (o *Options) targets() []target {
-	all := []target{{dashboardName, o.Domain, dashboardName, 443}}
+	all := []target{{dashboardName, o.Domain, dashboardName, o.apiPort()}}
 	if o.WithNATS {
 		all = append(all, target{"fleet-nats", o.natsHost(), natsName, 8080}) // its websocket
 	}

@@ -13,7 +13,8 @@ import (
 
 // services are what others in the cluster find a part by.
 func (o *Options) services() []client.Object {
-	api := o.service(dashboardName, corev1.ServicePort{Name: "api", Port: 443, TargetPort: intstr.FromString("api"), Protocol: corev1.ProtocolTCP})
+	api := o.service(dashboardName, corev1.ServicePort{Name: "api", Port: o.apiPort(), TargetPort: intstr.FromString("api"),
+		Protocol: corev1.ProtocolTCP, AppProtocol: to(map[bool]string{true: "https", false: "http"}[o.endsTLS()])})
 	switch o.Expose {
 	case ExposeLoadBalancer:
 		api.Spec.Type = corev1.ServiceTypeLoadBalancer
@@ -29,6 +30,15 @@ func (o *Options) services() []client.Object {
 		all = append(all, status)
 	}
 	return all
+}
+
+// apiPort is that of the Service: some ingress controllers take 443 to mean that
+// TLS is spoken behind it.
+func (o *Options) apiPort() int32 {
+	if o.endsTLS() {
+		return 443
+	}
+	return 80
 }
 
 func (o *Options) service(name string, ports ...corev1.ServicePort) *corev1.Service {

@@ -12,6 +12,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	ctrl "sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nationtech/fleetctl/internal/install"
@@ -151,6 +152,30 @@ func TestInstallation(t *testing.T) {
 		}
 		if _, err := i.Plan(t.Context(), o); err == nil || !strings.Contains(err.Error(), "signing.key") {
 			t.Errorf("an installation without its signing key: %v", err)
+		}
+	})
+
+	t.Run("purge", func(t *testing.T) {
+		// Nobody is left who would act on its finalizer.
+		device := &unstructured.Unstructured{Object: map[string]any{"metadata": map[string]any{"name": "pi-1",
+			"finalizers": []any{v1alpha1.FinalizerOffboard}}}}
+		device.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("Device"))
+		if err := client.Create(t.Context(), device); err != nil {
+			t.Fatal(err)
+		}
+		plan, err := i.Removal(t.Context(), o, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := i.Apply(t.Context(), plan); err != nil {
+			t.Fatal(err)
+		}
+		// The namespace and the volume wait for controllers that are not here.
+		plan.Changes = slices.DeleteFunc(plan.Changes, func(c install.Change) bool {
+			return !strings.HasPrefix(c.Object, "CustomResourceDefinition ")
+		})
+		if err := i.AwaitGone(t.Context(), plan, 30*time.Second); err != nil || len(plan.Changes) == 0 {
+			t.Errorf("%d CRDs: %v", len(plan.Changes), err)
 		}
 	})
 }
