@@ -102,9 +102,10 @@ func (a *Agent) command(ctx context.Context, subject string, data []byte, verbs 
 		a.reply(c, &wire.ReplyError{Code: wire.ReplyRefused, Message: "too many commands are under way"})
 		return
 	}
+	s := a.open(ctx, c)
 	go func() {
 		defer func() { <-places }()
-		a.carryOut(ctx, c, handle)
+		a.carryOut(c, s, handle)
 	}()
 }
 

@@ -169,12 +169,18 @@ func (s *stream) pump() (next uint64, rest []byte, err error) {
 	}
 }
 
-// carryOut runs a command's handler and sends its answer.
-func (a *Agent) carryOut(ctx context.Context, c wire.Command, handle handler) {
+// open makes a command's answer known, so that what comes behind the command
+// finds it.
+func (a *Agent) open(ctx context.Context, c wire.Command) *stream {
 	subject := wire.ReplySubject(a.cfg.Device, c.Nonce)
 	s := newStream(ctx, func(r wire.Reply) error { return a.link.Send(subject, mustJSON(r)) })
-	defer s.cancel(nil)
 	a.streams.add(c.Nonce, s)
+	return s
+}
+
+// carryOut runs a command's handler and sends its answer.
+func (a *Agent) carryOut(c wire.Command, s *stream, handle handler) {
+	defer s.cancel(nil)
 	defer a.streams.remove(c.Nonce)
 
 	done := make(chan error, 1)
@@ -196,7 +202,7 @@ func (a *Agent) carryOut(ctx context.Context, c wire.Command, handle handler) {
 	case err != nil:
 		last.Error = &wire.ReplyError{Code: wire.ReplyFailed, Message: wire.ClipMessage(err.Error())}
 	}
-	if err := a.link.Send(subject, mustJSON(last)); err != nil {
+	if err := s.send(last); err != nil {
 		a.log.Warn("command not answered", "op", "command", "verb", c.Verb, "error", err)
 	}
 }
