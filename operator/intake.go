@@ -173,6 +173,7 @@ func (in *intake) takeHeartbeat(u kv.Update[wire.Heartbeat]) {
 
 // linkChanged hears of connections; "" stands for all of them.
 func (in *intake) linkChanged(device string) {
+	in.rollouts.add(in.model.rolloutsOf(device)...)
 	if device != "" {
 		in.devices.addAfter(in.timing.Coalesce, device)
 		return

@@ -48,3 +48,7 @@ func (c *core) here(device string, now time.Time) bool {
 	}
 	return c.registry.heardLately(device, now)
 }
+
+// linksKnown says whether here can be relied on. To take a fleet for offline
+// that is not would complete its rollouts.
+func (c *core) linksKnown() bool { return c.links == nil || c.links.Complete() }

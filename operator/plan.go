@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -92,6 +93,23 @@ func (m *model) rolloutsChanged(id string, before map[string]rollup.Entry, out *
 			out.rollouts = append(out.rollouts, c.key)
 		}
 	}
+}
+
+// rolloutsOf lists the Deployments with a rollout that match a device; "" means
+// of every device.
+func (m *model) rolloutsOf(device string) (out []types.NamespacedName) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	names := m.index.Selectors(device)
+	if device == "" {
+		names = slices.Collect(maps.Keys(m.active))
+	}
+	for _, name := range names {
+		if c := m.active[name]; c.policy != nil {
+			out = append(out, c.key)
+		}
+	}
+	return out
 }
 
 // recall takes what a device says that it was told.

@@ -110,6 +110,7 @@ func (tr *troupe) setOffline(id string, offline bool) {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
 	tr.offline[id] = offline
+	tr.links.connected(id, !offline)
 }
 
 // history is what each device was told, such as "pi-1: v1 v2; pi-2: v1".
@@ -131,10 +132,6 @@ func (tr *troupe) wantHistory(want string) {
 		}
 		return ""
 	})
-}
-
-func rolloutTiming(f *fleet) {
-	f.timing.HeartbeatTimeout = 500 * time.Millisecond
 }
 
 func (f *fleet) deployRollout(image string, r v1alpha1.Rollout) *v1alpha1.Deployment {
@@ -175,7 +172,6 @@ func two() v1alpha1.Rollout {
 
 func TestRolloutAndHistory(t *testing.T) {
 	f := newFleet(t)
-	rolloutTiming(f)
 	stop := f.start()
 	tr := f.play(5, map[string]string{"site": "lyon"})
 	d := f.deployRollout("v1", two())
@@ -263,7 +259,6 @@ func (f *fleet) wantHistory(d *v1alpha1.Deployment, want string) {
 
 func TestCrashLoopIsRolledBack(t *testing.T) {
 	f := newFleet(t)
-	rolloutTiming(f)
 	stop := f.start()
 	tr := f.play(6, map[string]string{"site": "lyon"})
 	r := two()
@@ -293,13 +288,11 @@ func TestCrashLoopIsRolledBack(t *testing.T) {
 
 func TestOfflineCatchesUp(t *testing.T) {
 	f := newFleet(t)
-	rolloutTiming(f)
 	f.start()
 	tr := f.play(4, map[string]string{"site": "lyon"})
 	d := f.deployRollout("v1", two())
 	f.wantRollout(d, v1alpha1.RolloutComplete, 1)
 	tr.setOffline("pi-1", true)
-	time.Sleep(2 * f.timing.HeartbeatTimeout)
 	f.setImage(d, "v2")
 	got := f.wantRollout(d, v1alpha1.RolloutComplete, 2)
 	if got.Offline != 1 || got.Ready != 3 {
@@ -315,7 +308,6 @@ func TestOfflineCatchesUp(t *testing.T) {
 // operator runs. Who was told what is known from the devices.
 func TestWipeDuringRollout(t *testing.T) {
 	f := newFleet(t)
-	rolloutTiming(f)
 	stop := f.start()
 	tr := f.play(4, map[string]string{"site": "lyon"})
 	d := f.deployRollout("v1", two())
@@ -372,7 +364,6 @@ func TestWipeDuringRollout(t *testing.T) {
 // TestGroups: each group goes through batches of its own.
 func TestGroups(t *testing.T) {
 	f := newFleet(t)
-	rolloutTiming(f)
 	f.start()
 	tr := f.play(6, map[string]string{"site": "lyon"})
 	for i, id := range tr.ids {

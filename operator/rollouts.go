@@ -84,6 +84,9 @@ func (r *rolloutReconciler) Reconcile(ctx context.Context, key types.NamespacedN
 			r.desired.add(v.devices[i].ID) // it was held until now
 		}
 	}
+	if !r.linksKnown() {
+		return reconcile.Result{RequeueAfter: linksRetry}, nil
+	}
 	// What cannot be run is not rolled out; devices keep what they have.
 	if v, ok = r.model.rolloutView(key); !ok || v.policy == nil || !v.runnable {
 		return reconcile.Result{}, nil
@@ -124,6 +127,7 @@ const (
 	soon = 20 * time.Millisecond
 	// revisionRetry is how long the cache may take to have what we wrote.
 	revisionRetry = 100 * time.Millisecond
+	linksRetry    = 200 * time.Millisecond
 )
 
 // show writes how far the rollout is, and says when to look again.

@@ -138,23 +138,18 @@ func (e *Engine) tellGroup(g *group, s *State, in *Input, tell map[string]Revisi
 	if g.held {
 		places = 0
 	}
-	// Those that are not well anyway come first: it costs nothing.
+	// Those that are not well anyway come first: it costs nothing. There have
+	// to be places for all of them before one that is well is disturbed, which
+	// is how they count against maxUnavailable.
 	slices.SortStableFunc(g.candidates, func(x, y *Device) int {
 		return cmp.Compare(rank(x), rank(y))
 	})
-	unavailable := g.unavailable
 	for _, d := range g.candidates {
 		if places <= 0 {
 			return
 		}
 		if _, taken := tell[d.ID]; taken {
 			continue
-		}
-		if available(d) {
-			if unavailable >= most {
-				return
-			}
-			unavailable++
 		}
 		places--
 		b.begun++

@@ -18,16 +18,16 @@ type view struct {
 
 // group are the devices with one value of spec.rollout.groupBy.
 type group struct {
-	name        string
-	counts      [6]int // by standing
-	devices     int
-	told        int // the goal
-	connected   int
-	offline     int // not connected, and yet to run the goal
-	inProgress  int
-	unavailable int       // connected or in progress, and not running; failed ones are counted apart
-	candidates  []*Device // connected, and yet to be told
-	held        bool      // its latest devices fail: no more get the goal
+	name       string
+	counts     [6]int // by standing
+	devices    int
+	told       int // the goal
+	connected  int
+	offline    int // not connected, and yet to run the goal
+	inProgress int
+	candidates []*Device // connected, and yet to be told
+	fresh      int       // not connected, and until a moment ago they were
+	held       bool      // its latest devices fail: no more get the goal
 }
 
 func (e *Engine) view(s *State, in *Input) *view {
@@ -48,6 +48,14 @@ func (e *Engine) view(s *State, in *Input) *view {
 			verdict = judge(d, e.memoryOf(d), &in.Policy, in.Now, suspect)
 		}
 		v.verdicts[i] = verdict
+		if verdict.standing == untouched && !d.Connected {
+			// A server that restarts cuts everybody off for a moment: that is
+			// no reason to call a rollout complete.
+			if back := d.Since.Add(in.Policy.patience()); in.Now.Before(back) {
+				verdict.again = back
+				g.fresh++
+			}
+		}
 		v.count(g, d, i, verdict, base)
 	}
 	slices.SortFunc(v.groups, func(a, b *group) int { return cmpString(a.name, b.name) })
@@ -74,7 +82,6 @@ func (v *view) count(g *group, d *Device, i int, verdict verdict, base Revision)
 	case inProgress:
 		g.told++
 		g.inProgress++
-		g.unavailable++
 	case failed:
 		g.told++
 	case lost:
@@ -88,9 +95,6 @@ func (v *view) count(g *group, d *Device, i int, verdict verdict, base Revision)
 		case d.Told == 0 && base != 0: // told in passing
 		default:
 			g.candidates = append(g.candidates, d)
-			if d.Told != 0 && !available(d) {
-				g.unavailable++
-			}
 		}
 	}
 	if !d.Connected && verdict.standing != ready && verdict.standing != failed {
@@ -161,10 +165,10 @@ func (v *view) advance(s *State, in *Input) {
 }
 
 // settled says whether nothing is left to be done for the devices that are
-// connected.
+// connected, or were a moment ago.
 func (v *view) settled() bool {
 	for _, g := range v.groups {
-		if len(g.candidates) > 0 || g.inProgress > 0 {
+		if len(g.candidates) > 0 || g.inProgress > 0 || g.fresh > 0 {
 			return false
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -34,6 +35,9 @@ func run() error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if strings.HasPrefix(os.Getenv("APP_VERSION"), "crash") {
+		return errors.New("this version crashes")
+	}
 	host, err := os.Hostname()
 	if err != nil {
 		return err
