@@ -112,14 +112,14 @@ func TestCodeWithPKCE(t *testing.T) {
 	assertRole(t, claims, issuer.RoleViewer, f.OrgID)
 }
 
-// A confidential client, as the dashboard is one.
+// A confidential client, as a web app of another server is one.
 func TestWebApp(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	f.person("root", issuer.RoleAdmin)
 	admin := f.signIn("root").AccessToken
 	app := f.must(admin, "POST", "/projects/"+f.ProjectID+"/apps/oidc", map[string]any{
-		"name": "dashboard", "appType": "OIDC_APP_TYPE_WEB", "authMethodType": "OIDC_AUTH_METHOD_TYPE_BASIC",
+		"name": "shop", "appType": "OIDC_APP_TYPE_WEB", "authMethodType": "OIDC_AUTH_METHOD_TYPE_BASIC",
 		"redirectUris": []string{redirect}, "grantTypes": []string{"OIDC_GRANT_TYPE_AUTHORIZATION_CODE"},
 	})
 	f.oauth.ClientID, f.oauth.ClientSecret = app["clientId"].(string), app["clientSecret"].(string)
