@@ -136,6 +136,7 @@ func printEndpoints(opts allOptions, e allinone.Endpoints) error {
 		{"Kubernetes URL", e.KubernetesURL},
 		{"NATS URL", e.NATSURL},
 		{"API URL", e.APIURL},
+		{"dashboard", e.APIURL + "/"},
 		{"CA", e.CAFile},
 		{"CA fingerprint", e.CAFingerprint},
 		{"admin token", e.AdminTokenFile},
