@@ -57,8 +57,13 @@ type Log struct {
 	mu     sync.Mutex
 	file   *os.File
 	head   *os.File
-	last   Record
-	broken error // of a write: the log is not trusted to go on
+	last   Record // written, and perhaps not on disk yet
+	broken error  // of a write: the log is not trusted to go on
+
+	// Who holds syncing brings all that was written by then to disk, for all
+	// who wait: many records at once cost little more than one.
+	syncing sync.Mutex
+	synced  uint64 // number of the newest record that is on disk; guarded by syncing
 }
 
 // Open opens the log in dir, which it makes. The half of a record that a crash
@@ -124,6 +129,17 @@ func (l *Log) Usable() error {
 // Append writes r, whose number, hashes and time it sets, and gives it as
 // written. It is on disk when Append returns.
 func (l *Log) Append(r Record, at time.Time) (Record, error) {
+	r, err := l.write(r, at)
+	if err != nil {
+		return Record{}, err
+	}
+	if err := l.sync(r.Sequence); err != nil {
+		return Record{}, err
+	}
+	return r, nil
+}
+
+func (l *Log) write(r Record, at time.Time) (Record, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.broken != nil {
@@ -145,18 +161,42 @@ func (l *Log) Append(r Record, at time.Time) (Record, error) {
 	if err == nil {
 		_, err = l.file.Write(append(line, '\n'))
 	}
-	if err == nil {
-		err = l.file.Sync()
-	}
-	if err == nil {
-		err = writeHead(l.head, r)
-	}
 	if err != nil {
-		l.broken = fmt.Errorf("write audit record: %w", err)
-		return Record{}, l.broken
+		return Record{}, l.fail(err)
 	}
 	l.last = r
 	return r, nil
+}
+
+// sync returns when the record of a number is on disk, and noted as written.
+func (l *Log) sync(number uint64) error {
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	if l.synced >= number {
+		return nil
+	}
+	l.mu.Lock()
+	newest, err := l.last, l.broken
+	l.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err = l.file.Sync(); err == nil {
+		err = writeHead(l.head, newest)
+	}
+	if err != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.fail(err)
+	}
+	l.synced = newest.Sequence
+	return nil
+}
+
+// fail ends the log's use; mu is held.
+func (l *Log) fail(err error) error {
+	l.broken = fmt.Errorf("write audit record: %w", err)
+	return l.broken
 }
 
 // inPlace refuses to write to a file that is not the log any more: an editor

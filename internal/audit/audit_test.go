@@ -156,3 +156,37 @@ func TestNotWritable(t *testing.T) {
 		t.Errorf("append: %v, usable: %v", err, l.Usable())
 	}
 }
+
+// Many who write at the same time get each their own place in the chain, and
+// what they were told is there.
+func TestManyAtOnce(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "audit")
+	l := open(t, dir)
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	told := map[uint64]string{}
+	for i := range 50 {
+		all.Go(func() {
+			r, err := l.Append(audit.Record{Who: fmt.Sprint("user-", i), Action: "enrol", Outcome: "ok"}, time.Now())
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			told[r.Sequence] = r.Hash
+		})
+	}
+	all.Wait()
+	got, err := open(t, dir).Query(audit.Filter{Limit: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(told) != 50 || len(got.Records) != 50 || len(got.Damage) > 0 {
+		t.Errorf("%d numbers were told, %d records found, damage %v", len(told), len(got.Records), got.Damage)
+	}
+	for _, r := range got.Records {
+		if told[r.Sequence] != r.Hash {
+			t.Errorf("record %d is another than was told", r.Sequence)
+		}
+	}
+}

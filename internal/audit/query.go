@@ -30,6 +30,8 @@ const maxDamage = 20 // a log that is all wrong is described well enough
 
 // Query reads the log and checks the whole of it.
 func (l *Log) Query(f Filter) (Result, error) {
+	l.syncing.Lock() // the note of the last record is whole
+	defer l.syncing.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	noted, err := readHead(l.head)

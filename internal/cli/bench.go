@@ -43,7 +43,8 @@ They report states at the rate asked for while Deployments are changed; at the
 end every Deployment's status is compared with the sum of what was reported.
 
 The devices are called bench-000000 and so on. They and their Deployments are
-removed at the end, also after ctrl-C. Do not run it against a fleet that is in
+removed at the end, also after ctrl-C. The server has to take pre-shared keys
+(fleet-server all --allow-psk). Do not run it against a fleet that is in
 use: the load is meant to be felt.`,
 		Example: `  fleetctl bench fleet --devices 1000 --deployments 100 --rate 1000 --duration 30s
   fleetctl bench fleet --devices 10000 --deployments 1000 --rate 10000 --duration 120s -o json`,

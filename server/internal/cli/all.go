@@ -19,6 +19,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/secretfile"
 	"github.com/nationtech/fleetctl/server/internal/allinone"
 	"github.com/nationtech/fleetctl/server/internal/logging"
+	"github.com/nationtech/fleetctl/server/internal/memory"
 )
 
 type allOptions struct {
@@ -102,6 +103,9 @@ func runAll(ctx context.Context, opts allOptions) error {
 		return fmt.Errorf("keep systemd's socket from the API server: %w", err)
 	}
 
+	if os.Getenv("GOMEMLIMIT") == "" { // who sets it decides himself
+		go memory.Keep(ctx)
+	}
 	return allinone.Run(ctx, opts.Config, func(e allinone.Endpoints) error {
 		opts.Log.Info("ready", "took", time.Since(begin).Round(time.Millisecond))
 		if err := printEndpoints(opts, e); err != nil {
