@@ -124,6 +124,23 @@ func (d *device) user(script string) string {
 	return d.ShAs(d.t, agentUser, script)
 }
 
+// rebootOffline takes the cable out and reboots. It returns when the host is
+// at work again, still without a network.
+func (d *device) rebootOffline() {
+	d.t.Helper()
+	boot := func() string {
+		out, err := d.Run(d.t.Context(), "cat /proc/sys/kernel/random/boot_id")
+		if err != nil {
+			return ""
+		}
+		return out.Stdout
+	}
+	before := boot()
+	d.NetworkDown(d.t)
+	d.Sh(d.t, "systemctl --no-block reboot")
+	d.until("the host is up again", func() bool { now := boot(); return now != "" && now != before })
+}
+
 // container gives the id of a service's container, or "" without one.
 func (d *device) container(name string) string {
 	d.t.Helper()

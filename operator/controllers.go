@@ -36,6 +36,7 @@ func newCore(mgr manager.Manager, o Options) *core {
 		log: o.Log, now: time.Now, timing: o.Timing,
 		model:      newModel(),
 		writer:     newWriter(o.Store, o.Signer, time.Now, o.Log),
+		materials:  newMaterials(mgr.GetAPIReader()),
 		registry:   newRegistry(o.Timing),
 		departures: newDepartures(),
 		limiter:    throttle.New(isOverload, time.Now),

@@ -26,6 +26,7 @@ type core struct {
 
 	model      *model
 	writer     *writer
+	materials  *materials
 	registry   *registry
 	departures *departures
 	limiter    *throttle.Limiter

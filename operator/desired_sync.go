@@ -22,6 +22,9 @@ func (r desiredReconciler) Reconcile(ctx context.Context, device string) (reconc
 	if w.held {
 		return reconcile.Result{}, nil // the rollout that holds it brings it back
 	}
+	if err := r.seal(ctx, device, w); err != nil {
+		return reconcile.Result{}, err
+	}
 	released, err := r.writer.sync(ctx, device, w, r.registry.known(device))
 	for _, uid := range released {
 		if key, leaving := r.departures.keyOf(types.UID(uid)); leaving {

@@ -162,6 +162,9 @@ func (in *intake) takeHeartbeat(u kv.Update[wire.Heartbeat]) {
 	if !in.usable(u.Device, u.Deleted, u.Err) {
 		return
 	}
+	if in.isLoaded() && in.writer.behind(u.Device, u.Value.Revision) {
+		in.desired.add(u.Device)
+	}
 	switch in.registry.heard(u.Device, u.At) {
 	case atOnce:
 		in.devices.addAfter(in.timing.Coalesce, u.Device)
@@ -240,6 +243,8 @@ func (in *intake) tick(ctx context.Context) {
 	presence, audit := time.NewTicker(in.timing.PresenceTick), time.NewTicker(in.timing.AuditInterval)
 	defer presence.Stop()
 	defer audit.Stop()
+	material := time.NewTicker(materialsInterval)
+	defer material.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -248,6 +253,12 @@ func (in *intake) tick(ctx context.Context) {
 			in.lookAtAll()
 		case <-audit.C:
 			in.audit(ctx)
+		case <-material.C:
+			changed, err := in.materials.refresh(ctx)
+			if err != nil {
+				in.log.Warn("what Deployments refer to cannot be read", "err", err)
+			}
+			in.desired.add(changed...)
 		case <-in.again:
 			in.audit(ctx)
 		}

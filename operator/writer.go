@@ -38,12 +38,14 @@ type storedDevice struct {
 	manifest map[string]string    // hash by deployment name; nil: none that is ours
 	revision uint64               // of the newest manifest known, here or on the device
 	stale    bool                 // the device has a newer revision than is stored
+	told     time.Time            // when the manifest was written
 }
 
 type storedKey struct {
 	uid, hash  string
 	generation int64     // by which the device knows the score
 	at         time.Time // when it was written
+	tag        string    // of what is sealed in it
 }
 
 func newWriter(store DesiredStore, signer Signer, now func() time.Time, log *slog.Logger) *writer {
@@ -75,7 +77,7 @@ func (wr *writer) sync(ctx context.Context, device string, w want, always bool) 
 		if err := wr.store.PutDesired(ctx, device, name, s.Bytes); err != nil {
 			return released, err
 		}
-		wr.setKey(device, name, storedKey{uid: s.UID, hash: s.Hash, generation: s.Generation, at: wr.now()})
+		wr.setKey(device, name, storedKey{uid: s.UID, hash: s.Hash, generation: s.Generation, at: wr.now(), tag: s.Tag})
 		if old.uid != "" && old.uid != s.UID {
 			released = append(released, old.uid)
 		}
@@ -123,7 +125,7 @@ func (wr *writer) putManifest(ctx context.Context, device string, d *storedDevic
 		return err
 	}
 	wr.mu.Lock()
-	d.manifest, d.stale = hashes, false
+	d.manifest, d.stale, d.told = hashes, false, wr.now()
 	wr.mu.Unlock()
 	wr.log.Debug("manifest written", "device", device, "revision", revision, "deployments", len(hashes))
 	return nil
@@ -144,6 +146,32 @@ func (wr *writer) accepted(device string, revision uint64) bool {
 	}
 	d.revision, d.stale = revision, true
 	return true
+}
+
+// hintPatience is how long a device may take to look after a hint.
+const hintPatience = 30 * time.Second
+
+// behind takes the revision of a heartbeat. It gives true when the device
+// missed the hint to look again: the manifest is written anew, which is one.
+func (wr *writer) behind(device string, revision uint64) bool {
+	d := wr.device(device)
+	wr.mu.Lock()
+	defer wr.mu.Unlock()
+	if d.manifest == nil || revision >= d.revision || wr.now().Sub(d.told) < hintPatience {
+		return false
+	}
+	d.stale = true
+	return true
+}
+
+// sealedAs gives the hash of what is stored for a deployment of a device if
+// that has the content which the tag names.
+func (wr *writer) sealedAs(device, name, tag string) (hash string, ok bool) {
+	d := wr.device(device)
+	wr.mu.Lock()
+	defer wr.mu.Unlock()
+	key := d.keys[name]
+	return key.hash, key.tag == tag && key.hash != ""
 }
 
 // revision is that of the newest manifest of a device.
@@ -258,8 +286,8 @@ func (wr *writer) loadKey(ctx context.Context, key string) error {
 	case deployment == "":
 		wr.loadManifest(device, v.Data)
 	default:
-		uid, generation := originOf(v.Data)
-		wr.setKey(device, deployment, storedKey{uid: uid, hash: wire.Hash(v.Data), generation: generation, at: v.At})
+		uid, generation, tag := originOf(v.Data)
+		wr.setKey(device, deployment, storedKey{uid: uid, hash: wire.Hash(v.Data), generation: generation, at: v.At, tag: tag})
 	}
 	return nil
 }

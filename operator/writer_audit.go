@@ -93,12 +93,15 @@ func (wr *writer) lost(device, name string) {
 
 // originOf is the uid of the Deployment that a stored desired state came from,
 // and the generation; nothing when it cannot be told.
-func originOf(data []byte) (uid string, generation int64) {
+func originOf(data []byte) (uid string, generation int64, tag string) {
 	var s wire.DesiredState
 	if json.Unmarshal(data, &s) != nil {
-		return "", 0
+		return "", 0, ""
 	}
-	return s.UID, s.Generation
+	if s.Sealed != nil {
+		tag = s.Sealed.Tag
+	}
+	return s.UID, s.Generation, tag
 }
 
 // unverifiedManifest reads a manifest without believing it: only its revision

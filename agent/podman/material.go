@@ -59,6 +59,9 @@ func (v Vault) open(s *wire.DesiredState) (*wire.Material, []byte, error) {
 	if s.Sealed == nil {
 		return nil, nil, nil
 	}
+	if s.Sealed.Missing != "" {
+		return nil, nil, errors.New(s.Sealed.Missing)
+	}
 	if v.Key == nil {
 		return nil, nil, errors.New("this device has no sealing key")
 	}

@@ -50,7 +50,7 @@ func payloads(t *testing.T) map[string]any {
 		"podman-v0":     score,
 		"podman-v0.2":   fullScore(),
 		"desired-state.2": DesiredState{SchemaVersion: 1, Deployment: "hello", Namespace: "default", UID: "6f1c", Generation: 3,
-			Score: Score{Type: ScorePodmanV0, Data: data}, Sealed: &Sealed{Recipient: "00ff", Tag: "aa", Ciphertext: []byte("c")}},
+			Score: Score{Type: ScorePodmanV0, Data: data}, Sealed: &Sealed{Recipient: "00ff", Tag: "aa", Ciphertext: []byte("c"), Missing: "m"}},
 		"material": Material{Objects: map[string]map[string][]byte{"secret/tls": {"tls.key": []byte("k")}}},
 		"device-state.2": DeviceState{SchemaVersion: 1, Device: "pi-1", Revision: 7, At: at, Error: "x", Warnings: []string{"disk"}, Deployments: []DeploymentState{{
 			Name: "hello", UID: "6f1c", Generation: 3, Phase: PhaseFailed, Message: "pull: not found", Since: at,

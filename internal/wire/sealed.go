@@ -18,6 +18,8 @@ type Sealed struct {
 	// key it says nothing about the content.
 	Tag        string `json:"tag"`
 	Ciphertext []byte `json:"ciphertext"` // encapsulated key, then ciphertext
+	// Missing says why there is no Material, for the device to report.
+	Missing string `json:"missing,omitempty"`
 }
 
 // Material is the content of a Sealed. Its objects are named by SecretObject

@@ -18,6 +18,8 @@ type Kind string
 const (
 	KindManifest Kind = "manifest"
 	KindCommand  Kind = "command"
+	// KindMaterialTag is never sent: see Sealed.Tag.
+	KindMaterialTag Kind = "material-tag"
 )
 
 // Why an envelope is refused.

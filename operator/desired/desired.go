@@ -20,6 +20,27 @@ type State struct {
 	Generation int64  // by which devices know this score
 	Bytes      []byte // a wire.DesiredState
 	Hash       string // wire.Hash of Bytes
+
+	// Takes are the Secrets and ConfigMaps that it refers to, by
+	// wire.SecretObject and wire.ConfigMapObject, in Namespace. With any it is
+	// not the same on all devices: see With.
+	Takes     []string
+	Namespace string
+	Tag       string // of what it took; see wire.Sealed
+}
+
+// With gives the state as one device gets it, with what it takes.
+func (s *State) With(sealed *wire.Sealed) (*State, error) {
+	var d wire.DesiredState
+	if err := json.Unmarshal(s.Bytes, &d); err != nil {
+		return nil, fmt.Errorf("decode desired state: %w", err)
+	}
+	d.Sealed = sealed
+	out, err := json.Marshal(d)
+	if err != nil {
+		return nil, fmt.Errorf("encode desired state: %w", err)
+	}
+	return &State{UID: s.UID, Generation: s.Generation, Bytes: out, Hash: wire.Hash(out), Tag: sealed.Tag}, nil
 }
 
 // Render gives what the devices of d get of its present score.
@@ -39,10 +60,17 @@ func RenderScore(d *v1alpha1.Deployment, score *v1alpha1.Score, generation int64
 	if err != nil {
 		return nil, fmt.Errorf("encode score data: %w", err)
 	}
+	var takes []string
 	if score.Type == wire.ScorePodmanV0 {
-		if _, err := wire.DecodePodmanV0(data); err != nil {
+		podman, err := wire.DecodePodmanV0(data)
+		if err != nil {
 			return nil, err
 		}
+		for i := range podman.Services {
+			takes = append(takes, podman.Services[i].Objects()...)
+		}
+		slices.Sort(takes)
+		takes = slices.Compact(takes)
 	}
 	out, err := json.Marshal(wire.DesiredState{
 		SchemaVersion: wire.SchemaVersion, Deployment: d.Name, Namespace: d.Namespace,
@@ -55,7 +83,7 @@ func RenderScore(d *v1alpha1.Deployment, score *v1alpha1.Score, generation int64
 	if most := int(wire.BucketDesired.MaxValueBytes()); len(out) > most {
 		return nil, fmt.Errorf("the spec takes %d bytes; the most that a device gets is %d", len(out), most)
 	}
-	return &State{UID: string(d.UID), Generation: generation, Bytes: out, Hash: wire.Hash(out)}, nil
+	return &State{UID: string(d.UID), Generation: generation, Bytes: out, Hash: wire.Hash(out), Takes: takes, Namespace: d.Namespace}, nil
 }
 
 // Manifest lists a device's deployments; hashes are by deployment name.
