@@ -270,7 +270,7 @@ type Port string
 // EnvVar is one environment variable of a container: a value, or where it
 // comes from.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.valueFrom) || !has(self.value) || self.value == ”",message="a variable has a value or a valueFrom, not both"
+// +kubebuilder:validation:XValidation:rule="!has(self.valueFrom) || !has(self.value) || size(self.value) == 0",message="a variable has a value or a valueFrom, not both"
 type EnvVar struct {
 	// +required
 	// +kubebuilder:validation:MaxLength=256
