@@ -19,10 +19,10 @@ func example() Options {
 	return o
 }
 
-// helm runs the real Helm, of the version that tools/go.mod pins.
+// helm runs the real Helm, of the version that tools/helm/go.mod pins.
 func helm(t *testing.T, args ...string) string {
 	t.Helper()
-	cmd := exec.Command("go", append([]string{"tool", "-modfile=tools/go.mod", "helm"}, args...)...)
+	cmd := exec.Command("go", append([]string{"tool", "-modfile=tools/helm/go.mod", "helm"}, args...)...)
 	cmd.Dir = filepath.Join("..", "..")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -92,7 +92,7 @@ func TestChartValuesAreChecked(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, set := range []string{"domain=nodots", "issuer.url=http://plain.example.com", "devices=0", "natsURLs={http://x}", "image.tagg=v2", "bucketReplicas=three"} {
-		cmd := exec.Command("go", "tool", "-modfile=tools/go.mod", "helm", "template", "fleet", dir, "--set", set)
+		cmd := exec.Command("go", "tool", "-modfile=tools/helm/go.mod", "helm", "template", "fleet", dir, "--set", set)
 		cmd.Dir = filepath.Join("..", "..")
 		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "schema") {
 			t.Errorf("--set %s: %v\n%.300s", set, err, out)
