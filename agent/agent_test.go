@@ -107,11 +107,12 @@ func (s *source) Credential(context.Context) (credential.Credential, error) {
 
 // running is an agent under test.
 type running struct {
-	other  agent.Engine // instead of engine
-	engine *engine
-	source *source
-	ready  chan struct{}
-	stop   func()
+	other    agent.Engine      // instead of engine
+	identity credential.Source // instead of source
+	engine   *engine
+	source   *source
+	ready    chan struct{}
+	stop     func()
 }
 
 // run starts an agent of the fleet that keeps its state in dir, until the test
@@ -139,6 +140,10 @@ func (f *fleet) runAs(dir string, r *running) {
 	if r.other != nil {
 		engine = r.other
 	}
+	source := credential.Source(r.source)
+	if r.identity != nil {
+		source = r.identity
+	}
 	a, err := agent.New(agent.Config{
 		Device: deviceID, Version: "test", StateDir: dir, Labels: map[string]string{"site": "lyon"}, MachineID: strings.Repeat("ab", 16),
 		Engine: engine, EngineName: "podman",
@@ -146,7 +151,7 @@ func (f *fleet) runAs(dir string, r *running) {
 			return []ed25519.PublicKey{f.key.Public().(ed25519.PublicKey)}, nil
 		},
 		Connect: func(ctx context.Context, connected func()) (agent.Link, error) {
-			return link.Open(ctx, link.Config{Device: deviceID, URLs: []string{f.url()}, Roots: f.ca.Pool(), Source: r.source, Log: log, Connected: connected})
+			return link.Open(ctx, link.Config{Device: deviceID, URLs: []string{f.url()}, Roots: f.ca.Pool(), Source: source, Log: log, Connected: connected})
 		},
 		Inventory:  func() wire.Inventory { return wire.Inventory{Hostname: "box"} },
 		Supervisor: nobody{r.ready}, Log: log,

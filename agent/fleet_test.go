@@ -17,6 +17,8 @@ import (
 	"github.com/nationtech/fleetctl/internal/broker"
 	"github.com/nationtech/fleetctl/internal/broker/kv"
 	"github.com/nationtech/fleetctl/internal/callout"
+	"github.com/nationtech/fleetctl/internal/identity/verify"
+	"github.com/nationtech/fleetctl/internal/issuer/issuertest"
 	"github.com/nationtech/fleetctl/internal/pki"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
@@ -36,6 +38,8 @@ type fleet struct {
 	ca     *pki.CA
 	key    ed25519.PrivateKey
 	psk    []byte
+	issuer *issuertest.Issuer // nil: devices have passwords
+	tokens *verify.Verifier   // outlives the broker
 	broker *broker.Broker
 	store  *kv.Store
 	api    *nats.Conn
@@ -54,6 +58,12 @@ type fleet struct {
 // newFleet starts one that listens on host, an address without a port.
 func newFleet(t testing.TB, host string) *fleet {
 	t.Helper()
+	return newFleetOf(t, host, nil)
+}
+
+// newFleetOf is one whose devices have tokens of an issuer.
+func newFleetOf(t testing.TB, host string, issuer *issuertest.Issuer) *fleet {
+	t.Helper()
 	ca, err := pki.Open(filepath.Join(t.TempDir(), "pki"))
 	if err != nil {
 		t.Fatal(err)
@@ -63,8 +73,11 @@ func newFleet(t testing.TB, host string) *fleet {
 		t.Fatal(err)
 	}
 	f := &fleet{
-		t: t, host: host, dir: filepath.Join(t.TempDir(), "nats"), ca: ca, key: key, psk: make([]byte, 32),
+		t: t, host: host, dir: filepath.Join(t.TempDir(), "nats"), ca: ca, key: key, psk: make([]byte, 32), issuer: issuer,
 		desired: map[string][]byte{}, changed: make(chan struct{}),
+	}
+	if issuer != nil {
+		f.tokens = issuer.Verifier(t.Context())
 	}
 	f.start()
 	t.Cleanup(f.stop)
@@ -82,10 +95,12 @@ func (f *fleet) start() {
 		DataDir: f.dir, Listen: net.JoinHostPort(f.host, strconv.Itoa(f.port)), TLS: cert.TLSConfig(), Devices: 10, Log: log,
 	}))(f.t)
 	f.port = f.broker.Port()
-	issuer, xkey := f.broker.CalloutKeys()
-	must(callout.Start(ctx, callout.Config{
-		Conn: must(f.broker.ConnectCallout())(f.t), Issuer: issuer, XKey: xkey, FleetKey: f.psk, Log: log,
-	}))(f.t)
+	cfg := callout.Config{Conn: must(f.broker.ConnectCallout())(f.t), FleetKey: f.psk, DevicePrefix: "device-", Log: log}
+	cfg.Issuer, cfg.XKey = f.broker.CalloutKeys()
+	if f.issuer != nil {
+		cfg.FleetKey, cfg.Tokens = nil, f.tokens
+	}
+	must(callout.Start(ctx, cfg))(f.t)
 	f.store = must(kv.Open(must(f.broker.ConnectOperator())(f.t)))(f.t)
 	f.api = must(f.broker.ConnectAPI())(f.t)
 	go func() {

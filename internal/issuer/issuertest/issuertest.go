@@ -191,6 +191,15 @@ func (i *Issuer) Sign(claims map[string]any) string {
 	return must(signed.CompactSerialize())(i.t)
 }
 
+// Rotate gives it a new signing key, while it is stopped.
+func (i *Issuer) Rotate() {
+	i.t.Helper()
+	der := must(x509.MarshalPKCS8PrivateKey(must(rsa.GenerateKey(rand.Reader, 2048))(i.t)))(i.t)
+	must(i.store().SigningKeys(context.Background(), 0, time.Hour, func() (store.SigningKey, error) {
+		return store.SigningKey{ID: store.NewID(), Private: der}, nil
+	}))(i.t)
+}
+
 // PublicKey is what the issuer publishes, with its id.
 func (i *Issuer) PublicKey() (*rsa.PublicKey, string) {
 	i.t.Helper()
@@ -214,11 +223,12 @@ func (i *Issuer) Source(keyFile string) *credential.OIDC {
 	})
 }
 
-// Verifier checks its tokens as the callout does. Fetches end with ctx.
+// Verifier checks its tokens as the callout does, by the real clock. Fetches end
+// with ctx.
 func (i *Issuer) Verifier(ctx context.Context) *verify.Verifier {
 	return verify.New(ctx, verify.Config{
 		Issuer: i.URL, Audiences: []string{i.ProjectID}, IDClaim: issuer.ClaimUsername,
-		HTTPClient: i.HTTPClient(), Clock: i.Clock.Now, Leeway: 5 * time.Second,
+		HTTPClient: i.HTTPClient(), Leeway: 5 * time.Second,
 	})
 }
 

@@ -1,0 +1,150 @@
+package agent_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/nationtech/fleetctl/internal/credential"
+	"github.com/nationtech/fleetctl/internal/identity/role"
+	"github.com/nationtech/fleetctl/internal/issuer/issuertest"
+	"github.com/nationtech/fleetctl/internal/wire"
+)
+
+// outage is a device with a key of its own, a clock of its own, and something
+// to run, at the moment before something goes wrong.
+type outage struct {
+	*fleet
+	device *running
+	clock  *issuertest.Clock // the device's, as far as its tokens go
+}
+
+func newOutage(t *testing.T, clockOff time.Duration) outage {
+	t.Helper()
+	issuer := issuertest.Start(t)
+	o := outage{fleet: newFleetOf(t, "127.0.0.1", issuer), clock: &issuertest.Clock{}}
+	o.clock.Advance(clockOff)
+	o.device = &running{engine: newEngine(), source: &source{}, ready: make(chan struct{})}
+	o.device.identity = credential.NewOIDC(credential.OIDCConfig{
+		Issuer: issuer.URL, Project: issuer.ProjectID, File: issuer.Machine("device-"+deviceID, role.Device),
+		HTTPClient: issuer.HTTPClient(), Clock: o.clock.Now,
+	})
+	o.deploy("web", 1, web)
+	o.runAs(t.TempDir(), o.device)
+	o.works("before anything happened")
+	return o
+}
+
+// works wants the device to report, to run what it has to, and to answer.
+func (o outage) works(when string) {
+	o.t.Helper()
+	o.await("runs its deployment "+when, phase("web", 1, wire.PhaseRunning))
+	o.mu.Lock()
+	seen := o.beats
+	o.mu.Unlock()
+	o.await("heartbeats "+when, func(wire.DeviceState) bool {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		return o.beats > seen+1
+	})
+}
+
+// keepsRunning wants the engine to have been told nothing since.
+func (o outage) keepsRunning() {
+	o.t.Helper()
+	if _, names := o.device.engine.told(); len(names) != 1 || names[0] != "web@1" {
+		o.t.Errorf("the engine runs %v", names)
+	}
+}
+
+// TestTokenEndsDuringAnOutage: when the network is back, the token that the
+// device has is long over.
+func TestTokenEndsDuringAnOutage(t *testing.T) {
+	o := newOutage(t, 0)
+	o.stop()
+	o.clock.Advance(3 * time.Hour)
+	o.keepsRunning()
+	o.start()
+	o.works("after the outage")
+}
+
+// TestIssuerDownForAnHour: the link outlives the issuer for as long as its token
+// holds; without a token there is none; and it is back by itself.
+func TestIssuerDownForAnHour(t *testing.T) {
+	o := newOutage(t, 0)
+	o.issuer.Stop()
+	o.works("without an issuer")
+	o.stop()
+	o.start()
+	o.works("with its old token, after the server restarted")
+	o.stop()
+	o.clock.Advance(time.Hour)
+	o.start()
+	select { // a few attempts without a token that holds
+	case <-o.device.ready:
+	case <-time.After(patience):
+		t.Fatal("the agent is not ready")
+	}
+	if _, err := o.device.identity.Credential(t.Context()); err == nil {
+		t.Error("there is a token, from nowhere")
+	}
+	o.keepsRunning()
+	o.issuer.Resume()
+	o.works("with the issuer again")
+}
+
+// TestIssuerRotatesItsKey: tokens of the new key are known to a callout that
+// has the old one only.
+func TestIssuerRotatesItsKey(t *testing.T) {
+	o := newOutage(t, 0)
+	before := must(o.device.identity.Credential(t.Context()))(t)
+	o.issuer.Stop()
+	o.issuer.Rotate()
+	o.issuer.Resume()
+	o.clock.Advance(57 * time.Minute)
+	after := must(o.device.identity.Credential(t.Context()))(t)
+	claims, err := o.issuer.Verifier(t.Context()).Verify(t.Context(), after.Token.Reveal())
+	if err != nil || after.Token == before.Token {
+		t.Fatalf("no new token: %v, %v", claims, err)
+	}
+	o.stop()
+	o.start() // with the callout's old idea of the issuer's keys
+	o.works("with a token of the new key")
+}
+
+// TestClockIsOff: a device without a battery for its clock has a link all the
+// same.
+func TestClockIsOff(t *testing.T) {
+	for _, off := range []time.Duration{-10 * time.Minute, 10 * time.Minute} {
+		t.Run(off.String(), func(t *testing.T) {
+			o := newOutage(t, off)
+			o.stop()
+			o.start()
+			o.works("after the server restarted")
+		})
+	}
+}
+
+// TestSleep: a machine slept, and its clock with it; to it, the token holds.
+func TestSleep(t *testing.T) {
+	issuer := issuertest.Start(t)
+	const lasts = 10 * time.Second
+	issuer.Clock.Advance(-time.Hour + lasts) // and to the issuer's words, an hour
+	o := outage{fleet: newFleetOf(t, "127.0.0.1", issuer), clock: &issuertest.Clock{}}
+	o.device = &running{engine: newEngine(), source: &source{}, ready: make(chan struct{})}
+	source := credential.NewOIDC(credential.OIDCConfig{
+		Issuer: issuer.URL, Project: issuer.ProjectID, File: issuer.Machine("device-"+deviceID, role.Device),
+		HTTPClient: issuer.HTTPClient(), Clock: o.clock.Now,
+	})
+	o.device.identity = source
+	o.deploy("web", 1, web)
+	first := must(source.Credential(t.Context()))(t)
+	o.clock.Advance(3 * time.Minute)
+	o.runAs(t.TempDir(), o.device)
+	o.works("awake")
+	issuer.Clock.Advance(time.Hour)
+	<-time.After(time.Until(first.Expires.Add(-time.Hour + lasts + time.Second))) // the server ends the link then
+	o.works("after its sleep")
+	if again := must(source.Credential(t.Context()))(t); again.Token == first.Token {
+		t.Error("it still presents the token that has ended")
+	}
+}
