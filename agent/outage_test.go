@@ -1,6 +1,10 @@
 package agent_test
 
 import (
+	"bytes"
+	"io"
+	"net/http"
+	"regexp"
 	"testing"
 	"time"
 
@@ -128,12 +132,14 @@ func TestClockIsOff(t *testing.T) {
 func TestSleep(t *testing.T) {
 	issuer := issuertest.Start(t)
 	const lasts = 10 * time.Second
-	issuer.Clock.Advance(-time.Hour + lasts) // and to the issuer's words, an hour
+	issuer.Clock.Advance(-time.Hour + lasts)
 	o := outage{fleet: newFleetOf(t, "127.0.0.1", issuer), clock: &issuertest.Clock{}}
 	o.device = &running{engine: newEngine(), source: &source{}, ready: make(chan struct{})}
+	client := issuer.HTTPClient()
+	client.Transport = anHour{client.Transport}
 	source := credential.NewOIDC(credential.OIDCConfig{
 		Issuer: issuer.URL, Project: issuer.ProjectID, File: issuer.Machine("device-"+deviceID, role.Device),
-		HTTPClient: issuer.HTTPClient(), Clock: o.clock.Now,
+		HTTPClient: client, Clock: o.clock.Now,
 	})
 	o.device.identity = source
 	o.deploy("web", 1, web)
@@ -144,7 +150,28 @@ func TestSleep(t *testing.T) {
 	issuer.Clock.Advance(time.Hour)
 	<-time.After(time.Until(first.Expires.Add(-time.Hour + lasts + time.Second))) // the server ends the link then
 	o.works("after its sleep")
+	if left := first.Expires.Sub(o.clock.Now()); left < 30*time.Minute {
+		t.Errorf("to the device the first token holds for %s: this test shows nothing", left)
+	}
 	if again := must(source.Credential(t.Context()))(t); again.Token == first.Token {
 		t.Error("it still presents the token that has ended")
 	}
+}
+
+// anHour says of every token that it lasts an hour.
+type anHour struct{ http.RoundTripper }
+
+func (a anHour) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := a.RoundTripper.RoundTrip(r)
+	if err != nil || r.Method != http.MethodPost {
+		return resp, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	body = regexp.MustCompile(`"expires_in":\d+`).ReplaceAll(body, []byte(`"expires_in":3600`))
+	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	return resp, nil
 }

@@ -106,6 +106,7 @@ func Open(ctx context.Context, cfg Config) (*Link, error) {
 		o.ReconnectErrCB = failed
 		o.DisconnectedErrCB = failed
 		o.AsyncErrorCB = func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			dial.refused(err) // nats.go says it here alone when it was connected before
 			cfg.Log.Warn("broker refused", "op", "nats", "error", err)
 		}
 		return nil
