@@ -87,6 +87,20 @@ func (o *identityOptions) identities(ctx context.Context, f *Factory, server *fl
 	return deviceIdentities{devices, f}, nil
 }
 
+// accounts is the issuer for who is signed in there, else nil: fleet-server
+// removes the accounts of devices at its own issuer by itself.
+func (o *identityOptions) accounts(ctx context.Context, f *Factory, server *fleetServer) (*provision.Devices, error) {
+	signIn, err := server.api.SignIn(ctx)
+	if err != nil || signIn.Issuer == "" {
+		return nil, err
+	}
+	devices, err := o.devices(ctx, f, signIn)
+	if errors.Is(err, session.ErrSignedOut) {
+		return nil, nil
+	}
+	return &devices, err
+}
+
 // devices calls the issuer that the server names: with the token from stdin,
 // the session of this run, or a session of the same issuer.
 func (o *identityOptions) devices(ctx context.Context, f *Factory, signIn api.SignIn) (provision.Devices, error) {
@@ -113,11 +127,10 @@ func (o *identityOptions) devices(ctx context.Context, f *Factory, signIn api.Si
 // issuerTokens finds a session at the issuer: of the context that this command
 // is for, or, where that is a server's directory, of any context that has it.
 func (f *Factory) issuerTokens(issuer string) (apiclient.Session, error) {
-	t, err := f.target()
-	if err != nil {
+	switch t, err := f.target(); {
+	case err != nil && f.chose():
 		return nil, err
-	}
-	if t.local == nil && t.context.Issuer == issuer {
+	case err == nil && t.local == nil && t.context.Issuer == issuer:
 		return f.tokensOf(t)
 	}
 	store, err := f.Sessions()

@@ -14,6 +14,7 @@ import (
 
 type offboardOptions struct {
 	hostsOptions
+	identity         identityOptions
 	keepRegistration bool
 }
 
@@ -34,6 +35,7 @@ stay. The control plane then refuses the device until it is onboarded again.`,
 		},
 	}
 	o.register(cmd.Flags())
+	cmd.Flags().StringVar(&o.identity.orgID, "org-id", "", "`id` of the issuer's organisation that has the fleet's project (default: your own)")
 	cmd.Flags().BoolVar(&o.keepRegistration, "keep-registration", false, "leave the control plane alone; it is not spoken to")
 	return cmd
 }
@@ -46,6 +48,9 @@ func runOffboard(ctx context.Context, f *Factory, o *offboardOptions) error {
 	var server *fleetServer
 	if !o.keepRegistration {
 		if server, err = newFleetServer(f); err != nil {
+			return err
+		}
+		if server.accounts, err = o.identity.accounts(ctx, f, server); err != nil {
 			return err
 		}
 	}

@@ -46,7 +46,7 @@ func (o *hostsOptions) hostTargets() ([]string, error) {
 	case o.local:
 		return []string{""}, nil
 	case len(o.targets) == 0:
-		return nil, usageError(errors.New("no host was named"), "for example: fleetctl onboard pi@192.0.2.7")
+		return nil, usageError(errors.New("no host was named"), "name it as [USER@]HOST[:PORT], or this machine with --local")
 	}
 	return o.targets, nil
 }

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nationtech/fleetctl/internal/hint"
+	"github.com/nationtech/fleetctl/internal/identity/provision"
 	"github.com/nationtech/fleetctl/internal/serverapi/api"
 	"github.com/nationtech/fleetctl/internal/serverapi/apiclient"
 	"github.com/nationtech/fleetctl/onboard"
@@ -22,8 +23,9 @@ import (
 // fleetServer is the control plane as onboarding sees it: fleet-server's API
 // for enrolment and heartbeats, Kubernetes' for the device's object.
 type fleetServer struct {
-	api  *apiclient.Client
-	kube client.Client
+	api      *apiclient.Client
+	kube     client.Client
+	accounts *provision.Devices // at the issuer; nil where nobody is signed in
 }
 
 func newFleetServer(f *Factory) (*fleetServer, error) {
@@ -76,6 +78,12 @@ func (s *fleetServer) forget(ctx context.Context, device string) error {
 	object := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Name: device}}
 	if err := s.kube.Delete(ctx, object); err != nil && !apierrors.IsNotFound(err) {
 		return hint.Wrap(fmt.Errorf("the host is clean, but its Device object stays: %w", err), "remove it with: kubectl delete fleetdev "+device)
+	}
+	if s.accounts == nil {
+		return nil
+	}
+	if _, err := s.accounts.Remove(ctx, device); err != nil {
+		return fmt.Errorf("the host is clean and shut out, but its account at the issuer stays: %w", err)
 	}
 	return nil
 }

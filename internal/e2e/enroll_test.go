@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -133,6 +134,34 @@ func TestEnroll(t *testing.T) {
 		}
 		if !c.device(t, "pi-a").Connected || containers(t, h) != running {
 			t.Error("not connected, or the container was touched")
+		}
+	})
+	t.Run("setup-identity", func(t *testing.T) {
+		keys := t.TempDir() + "/keys"
+		var made struct {
+			ProjectID, CLIClientID, DashboardClientID string
+			Changes                                   []string
+			Services                                  []struct{ Name, KeyFile string }
+		}
+		for i := range 2 {
+			out := c.fleetctl(t, "server", "setup-identity", "--keys-dir", keys, "-o", "json")
+			if err := json.Unmarshal([]byte(out), &made); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			if (i == 0) == (len(made.Changes) == 0) {
+				t.Errorf("run %d changed %q", i, made.Changes)
+			}
+		}
+		if made.ProjectID != c.endpoint(t, "projectID") || made.CLIClientID != c.endpoint(t, "cliClientID") || made.DashboardClientID == "" || len(made.Services) != 3 {
+			t.Errorf("made %+v", made)
+		}
+		for _, s := range made.Services {
+			if info, err := os.Stat(s.KeyFile); err != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("key of %s: %v, %v", s.Name, info, err)
+			}
+		}
+		if out := c.fleetctl(t, "server", "setup-identity", "--keys-dir", keys); !strings.Contains(out, "nothing had to be made") || !strings.Contains(out, "fleetctl login --server") {
+			t.Errorf("printed:\n%s", out)
 		}
 	})
 	t.Run("a viewer may not", func(t *testing.T) {

@@ -26,11 +26,13 @@ import (
 	"github.com/nationtech/fleetctl/internal/callout"
 	"github.com/nationtech/fleetctl/internal/commands"
 	"github.com/nationtech/fleetctl/internal/hint"
+	"github.com/nationtech/fleetctl/internal/join"
 	"github.com/nationtech/fleetctl/internal/pki"
 	"github.com/nationtech/fleetctl/internal/serverapi"
 	"github.com/nationtech/fleetctl/internal/serverapi/api"
 	"github.com/nationtech/fleetctl/internal/serverapi/apiclient"
 	"github.com/nationtech/fleetctl/internal/serverapi/registry/registrytest"
+	"github.com/nationtech/fleetctl/internal/serverapi/waiting"
 	"github.com/nationtech/fleetctl/internal/signing"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
@@ -52,13 +54,14 @@ type control struct {
 	audit  *syncBuffer
 	log    *audit.Log
 	people people
+	issuer *issuer
 	ready  error
 }
 
 func start(t *testing.T) *control {
 	t.Helper()
 	dir := t.TempDir()
-	c := &control{audit: &syncBuffer{}}
+	c := &control{audit: &syncBuffer{}, issuer: &issuer{keys: map[string]string{}}}
 	log := slog.New(slog.NewTextHandler(c.audit, nil))
 	quiet := slog.New(slog.DiscardHandler)
 	ctx := t.Context()
@@ -87,6 +90,7 @@ func start(t *testing.T) *control {
 		Ready:    func(context.Context) error { return c.ready },
 		NATSURLs: []string{fmt.Sprintf("tls://127.0.0.1:%d", b.Port())}, CAPEM: c.ca.PEM(), SigningKeys: c.signer.Pinned(),
 		PSK: func(id string) string { return callout.PSK(fleetKey, id) }, SignIn: api.SignIn{SchemaVersion: api.SchemaVersion, Issuer: "https://issuer.example"}, Version: "v1.2.3", Log: log,
+		Joins: waiting.New(must(join.Authority(c.ca.PEM()))(t), time.Now), Accounts: c.issuer.accounts,
 	})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/nationtech/fleetctl/internal/hint"
+	"github.com/nationtech/fleetctl/internal/identity/zitadel"
 )
 
 // Scopes of Zitadel's and the embedded issuer's (https://zitadel.com/docs/apis/openidoauth/scopes).
@@ -40,7 +41,9 @@ type Config struct {
 func (c Config) scopes() []string {
 	out := []string{oidc.ScopeOpenID, "profile", scopeEmail, oidc.ScopeOfflineAccess}
 	if c.ProjectID != "" {
-		out = append(out, scopeRoles, "urn:zitadel:iam:org:project:id:"+c.ProjectID+":aud")
+		// The last makes the token good for the management API, where enrolment
+		// makes devices' accounts in the person's name.
+		out = append(out, scopeRoles, "urn:zitadel:iam:org:project:id:"+c.ProjectID+":aud", zitadel.ScopeAPI)
 	}
 	for _, s := range c.Scopes {
 		if !slices.Contains(out, s) {
