@@ -19,7 +19,8 @@ import (
 type Identities interface {
 	// Good says whether a key is good for tokens of the device. userID and keyID
 	// are what the device believes; no error means that both are as the
-	// issuer has them, and ErrNoIdentity that they are not.
+	// issuer has them, and ErrNoIdentity that they are not. It is ErrOthersKey
+	// when the key is another user's: the device is a copy of another one.
 	Good(ctx context.Context, device, userID, keyID string) error
 	// Register gives the device an account and makes a public key (PEM) good
 	// for tokens of it.
@@ -30,6 +31,9 @@ type Identities interface {
 
 // ErrNoIdentity says why a device cannot get tokens; its text is for people.
 var ErrNoIdentity = errors.New("the issuer has no such identity")
+
+// ErrOthersKey is an ErrNoIdentity of a device that has another one's keys.
+var ErrOthersKey = fmt.Errorf("%w: the keys are of another device", ErrNoIdentity)
 
 // Identity is a device's key, as the issuer knows it.
 type Identity struct {
@@ -63,6 +67,7 @@ type keyWork struct {
 	have         devicekey.Public
 
 	identity bool // a new identity key is needed
+	copied   bool // and the other keys are not its own either
 }
 
 // keysPlan is the step that makes and registers keys.
@@ -108,6 +113,7 @@ func (w *keyWork) lacksIdentity(ctx context.Context) (string, error) {
 		return make, nil
 	}
 	err := w.Identities.Good(ctx, w.registration.Device, w.have.Identity.UserID, w.have.Identity.KeyID)
+	w.copied = errors.Is(err, ErrOthersKey)
 	switch {
 	case errors.Is(err, ErrNoIdentity):
 		return make + ": " + err.Error(), nil
@@ -124,7 +130,10 @@ func (w *keyWork) lacksIdentity(ctx context.Context) (string, error) {
 // its place.
 func (w *keyWork) do(ctx context.Context, h hostcfg.Host) error {
 	keygen := Binary + " keygen"
-	if w.identity {
+	switch {
+	case w.copied:
+		keygen += " --replace-all"
+	case w.identity:
 		keygen += " --rotate" // no more than keygen where there is none yet
 	}
 	keys, err := runKeys(ctx, h, keygen)

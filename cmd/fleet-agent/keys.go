@@ -26,17 +26,22 @@ func keygenAction(flags *flag.FlagSet) action {
 	var o keyOptions
 	o.register(flags)
 	rotate := flags.Bool("rotate", false, "make an identity key to replace the one in use")
+	replace := flags.Bool("replace-all", false, "make all keys anew: those that are there are another device's")
 	show := flags.Bool("show", false, "make nothing")
 	return func(stdout, _ io.Writer) error {
 		store, err := o.store()
 		if err != nil {
 			return err
 		}
-		if *show {
-			keys, err := store.Show()
-			return printPublic(stdout, keys, err)
+		var keys devicekey.Public
+		switch {
+		case *show:
+			keys, err = store.Show()
+		case *replace:
+			keys, err = store.Replace()
+		default:
+			keys, err = store.Make(*rotate)
 		}
-		keys, err := store.Make(*rotate)
 		return printPublic(stdout, keys, err)
 	}
 }

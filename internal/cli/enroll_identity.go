@@ -178,7 +178,7 @@ func (d deviceIdentities) Good(ctx context.Context, device, userID, keyID string
 	case a.UserID == "":
 		return fmt.Errorf("%w: there is no user %s", onboard.ErrNoIdentity, provision.DeviceUser(device))
 	case a.UserID != userID:
-		return fmt.Errorf("%w: the device's key is of another user than %s", onboard.ErrNoIdentity, provision.DeviceUser(device))
+		return fmt.Errorf("%w than %s", onboard.ErrOthersKey, device)
 	case !a.Active:
 		return fmt.Errorf("%w: user %s is switched off", onboard.ErrNoIdentity, provision.DeviceUser(device))
 	case !a.Granted:

@@ -103,6 +103,21 @@ func TestMakeBindRotate(t *testing.T) {
 	assertFiles(t, s, "identity.json", "sealing.key")
 }
 
+// A copy of another device's disk gets keys of its own.
+func TestReplace(t *testing.T) {
+	s := newStore(t)
+	must(t)(s.Make(false))
+	before := must(t)(s.Bind("11", "22"))
+	copied := must(t)(s.Replace())
+	if copied.Pending == nil || copied.Pending.PublicKey == before.Identity.PublicKey || bytes.Equal(copied.SealingKey, before.SealingKey) || copied.Identity.KeyID != "22" {
+		t.Errorf("replaced: %+v", copied)
+	}
+	after := must(t)(s.Bind("12", "23"))
+	if after.Identity.PublicKey != copied.Pending.PublicKey || !bytes.Equal(after.SealingKey, copied.SealingKey) {
+		t.Errorf("bound: %+v", after)
+	}
+}
+
 // A Bind that was cut off before it removed the pending key.
 func TestBindCutOff(t *testing.T) {
 	s := newStore(t)

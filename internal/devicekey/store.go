@@ -59,6 +59,17 @@ func (s Store) Make(rotate bool) (Public, error) {
 	return s.Show()
 }
 
+// Replace makes all keys anew: those that are there were copied from another
+// device, along with its disk. The identity in use stays until Bind.
+func (s Store) Replace() (Public, error) {
+	for _, name := range []string{pendingName, sealingName} {
+		if err := os.Remove(s.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return Public{}, fmt.Errorf("remove another device's key: %w", err)
+		}
+	}
+	return s.Make(true)
+}
+
 // Show gives the public halves of the keys that are there. An identity that
 // cannot be read is as good as none: it has to be replaced.
 func (s Store) Show() (Public, error) {

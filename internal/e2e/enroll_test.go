@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nationtech/fleetctl/internal/devicekey"
 	"github.com/nationtech/fleetctl/internal/serverapi/api"
 	"github.com/nationtech/fleetctl/internal/testhost"
 	"github.com/nationtech/fleetctl/internal/testhost/registry"
@@ -162,6 +164,23 @@ func TestEnroll(t *testing.T) {
 		}
 		if out := c.fleetctl(t, "server", "setup-identity", "--keys-dir", keys); !strings.Contains(out, "nothing had to be made") || !strings.Contains(out, "fleetctl login --server") {
 			t.Errorf("printed:\n%s", out)
+		}
+	})
+	t.Run("another device's keys are not taken over", func(t *testing.T) {
+		// As on a card that was copied: what is there is pi-a's.
+		var before, after devicekey.Public
+		if err := json.Unmarshal([]byte(identity()), &before); err != nil {
+			t.Fatal(err)
+		}
+		run(t, "--device-id", "pi-c")
+		if err := json.Unmarshal([]byte(identity()), &after); err != nil {
+			t.Fatal(err)
+		}
+		if after.Identity.UserID == before.Identity.UserID || after.Identity.PublicKey == before.Identity.PublicKey || bytes.Equal(after.SealingKey, before.SealingKey) {
+			t.Errorf("pi-c has keys of pi-a: %+v", after)
+		}
+		if !c.device(t, "pi-c").Connected {
+			t.Error("not connected")
 		}
 	})
 	t.Run("a viewer may not", func(t *testing.T) {
