@@ -42,7 +42,7 @@ const (
 // Credentials are the agent's own secret and the keys that it trusts.
 type Credentials struct {
 	Type            CredentialType `toml:"type"`
-	File            string         `toml:"file"`              // the key, or credential.KeyFile
+	File            string         `toml:"file"`              // the key; package keyfile has the format
 	SigningKeysFile string         `toml:"signing_keys_file"` // wire.PinnedKeys
 
 	// For CredentialOIDC.

@@ -22,6 +22,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/hint"
 	"github.com/nationtech/fleetctl/internal/identity/trust"
 	protocol "github.com/nationtech/fleetctl/internal/join"
+	"github.com/nationtech/fleetctl/internal/keyfile"
 	"github.com/nationtech/fleetctl/internal/pki"
 	"github.com/nationtech/fleetctl/internal/secretfile"
 	"github.com/nationtech/fleetctl/internal/serverapi/waiting"
@@ -180,11 +181,11 @@ func TestApproved(t *testing.T) {
 			if err := wait(t, "end", ended); err != nil {
 				t.Fatal(err)
 			}
-			key, err := devicekey.ReadKeyFile(filepath.Join(dir, "identity.json"))
+			key, err := keyfile.Read(filepath.Join(dir, "identity.json"))
 			if err != nil || key.UserID != "11" || key.KeyID != "22" {
 				t.Fatalf("identity %v, %v", key, err)
 			}
-			public, err := devicekey.PublicPEM(&key.Key.PublicKey)
+			public, err := keyfile.PublicPEM(&key.Private.PublicKey)
 			if err != nil || public != entry.IdentityKey {
 				t.Errorf("another key was approved than the device has (%v)", err)
 			}

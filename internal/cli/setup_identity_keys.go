@@ -11,9 +11,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/nationtech/fleetctl/internal/devicekey"
 	"github.com/nationtech/fleetctl/internal/identity/provision"
 	"github.com/nationtech/fleetctl/internal/identity/zitadel"
+	"github.com/nationtech/fleetctl/internal/keyfile"
 	"github.com/nationtech/fleetctl/internal/secretfile"
 )
 
@@ -35,7 +35,7 @@ func (k serviceKeys) ensure(ctx context.Context, s provision.Service, user strin
 	if err := secretfile.EnsureDir(k.dir); err != nil {
 		return false, err
 	}
-	have, err := devicekey.ReadKeyFile(k.path(s))
+	have, err := keyfile.Read(k.path(s))
 	switch {
 	case err == nil && have.UserID == user && slices.ContainsFunc(registered, func(r zitadel.Key) bool { return r.ID == have.KeyID }):
 		return false, nil
@@ -46,7 +46,7 @@ func (k serviceKeys) ensure(ctx context.Context, s provision.Service, user strin
 	if err != nil {
 		return false, fmt.Errorf("make key of %s: %w", s.Name, err)
 	}
-	public, err := devicekey.PublicPEM(&key.PublicKey)
+	public, err := keyfile.PublicPEM(&key.PublicKey)
 	if err != nil {
 		return false, err
 	}
@@ -56,7 +56,7 @@ func (k serviceKeys) ensure(ctx context.Context, s provision.Service, user strin
 	}
 	data := []byte(added.File) // of a provider that makes the pair itself
 	if len(data) == 0 {
-		if data, err = (devicekey.KeyFile{KeyID: added.ID, UserID: user, Key: key}).Encode(); err != nil {
+		if data, err = (keyfile.Key{KeyID: added.ID, UserID: user, Private: key}).Encode(); err != nil {
 			return true, err
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/nationtech/fleetctl/internal/hint"
+	"github.com/nationtech/fleetctl/internal/keyfile"
 )
 
 const (
@@ -68,9 +69,10 @@ func (r *refusal) Error() string {
 // mint gets a token. An issuer that refuses while its clock turns out to be
 // another than we thought is asked once more.
 func (m *minter) mint(ctx context.Context) (Secret, time.Duration, error) {
-	key, err := readKeyFile(m.cfg.File)
+	// Read anew for each token, so that a replaced key needs no restart.
+	key, err := keyfile.Read(m.cfg.File)
 	if err != nil {
-		return "", 0, err
+		return "", 0, hint.Wrap(fmt.Errorf("identity: %w", err), "fleetctl enroll writes this file; --rotate replaces it")
 	}
 	if m.tokens == "" {
 		if err := m.discover(ctx); err != nil {
@@ -116,7 +118,7 @@ func (m *minter) discover(ctx context.Context) error {
 	return nil
 }
 
-func (m *minter) exchange(ctx context.Context, key machineKey) (Secret, time.Duration, error) {
+func (m *minter) exchange(ctx context.Context, key keyfile.Key) (Secret, time.Duration, error) {
 	assertion, err := m.assertion(key)
 	if err != nil {
 		return "", 0, err
@@ -151,14 +153,14 @@ func (m *minter) exchange(ctx context.Context, key machineKey) (Secret, time.Dur
 // assertion is a JWT (RFC 7519) signed with RS256, the algorithm that every
 // issuer of this profile takes. Only writing one is needed here, never reading:
 // that is 20 lines, where a JOSE library is 300 KB on each device.
-func (m *minter) assertion(key machineKey) (string, error) {
+func (m *minter) assertion(key keyfile.Key) (string, error) {
 	now := m.now().Add(-assertionPast)
-	header, err := json.Marshal(map[string]string{"alg": "RS256", "typ": "JWT", "kid": key.keyID})
+	header, err := json.Marshal(map[string]string{"alg": "RS256", "typ": "JWT", "kid": key.KeyID})
 	if err != nil {
 		return "", err
 	}
 	claims, err := json.Marshal(map[string]any{
-		"iss": key.user, "sub": key.user, "aud": m.cfg.Issuer,
+		"iss": key.UserID, "sub": key.UserID, "aud": m.cfg.Issuer,
 		"iat": now.Unix(), "exp": now.Add(assertionLife).Unix(),
 	})
 	if err != nil {
@@ -167,7 +169,7 @@ func (m *minter) assertion(key machineKey) (string, error) {
 	encode := base64.RawURLEncoding.EncodeToString
 	signed := encode(header) + "." + encode(claims)
 	sum := sha256.Sum256([]byte(signed))
-	signature, err := rsa.SignPKCS1v15(rand.Reader, key.key, crypto.SHA256, sum[:])
+	signature, err := rsa.SignPKCS1v15(rand.Reader, key.Private, crypto.SHA256, sum[:])
 	if err != nil {
 		return "", fmt.Errorf("sign assertion: %w", err)
 	}

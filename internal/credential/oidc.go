@@ -25,7 +25,7 @@ const (
 type OIDCConfig struct {
 	Issuer  string // URL, as in the iss claim
 	Project string // id of the project that tokens are for
-	File    string // KeyFile, readable by its owner only
+	File    string // a key file, readable by its owner only
 	// HTTPClient reaches the issuer; it holds the CA that is trusted. nil
 	// means http.DefaultClient.
 	HTTPClient *http.Client

@@ -4,21 +4,15 @@ import (
 	"bytes"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
-	"errors"
-	"fmt"
-	"io/fs"
-	"log/slog"
 	"os"
-	"path/filepath"
 	"reflect"
-	"strings"
 	"sync"
 	"testing"
 
 	"github.com/zitadel/oidc/v3/pkg/client"
 
+	"github.com/nationtech/fleetctl/internal/keyfile"
 	"github.com/nationtech/fleetctl/internal/secretfile"
 )
 
@@ -179,59 +173,9 @@ func TestKeyFileIsZitadels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours, err := ReadKeyFile(s.path(identityName))
-	if err != nil || !ours.Key.PublicKey.Equal(public.(*rsa.PublicKey)) || ours.Key.N.BitLen() < 2048 {
+	ours, err := keyfile.Read(s.path(identityName))
+	if err != nil || !ours.Private.PublicKey.Equal(public.(*rsa.PublicKey)) || ours.Private.N.BitLen() < 2048 {
 		t.Errorf("the key file holds another key than was printed, or none: %v", err)
-	}
-}
-
-func TestKeyFileRefusesAndHides(t *testing.T) {
-	s := newStore(t)
-	must(t)(s.Make(false))
-	must(t)(s.Bind("11", "22"))
-	good, err := os.ReadFile(s.path(identityName))
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, err := ParseKeyFile(good)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var logged bytes.Buffer
-	slog.New(slog.NewTextHandler(&logged, nil)).Info("x", "key", k)
-	secret := k.Key.D.String()
-	for _, shown := range []string{fmt.Sprintf("%v", k), fmt.Sprintf("%+v", k), fmt.Sprintf("%#v", k), logged.String()} {
-		if strings.Contains(shown, secret) || !strings.Contains(shown, "22") {
-			t.Errorf("shows %.80s", shown)
-		}
-	}
-
-	var fields map[string]string
-	if err := json.Unmarshal(good, &fields); err != nil {
-		t.Fatal(err)
-	}
-	for name, change := range map[string]func(map[string]string){
-		"an application's key": func(f map[string]string) { f["type"] = "application" },
-		"no key id":            func(f map[string]string) { delete(f, "keyId") },
-		"no user id":           func(f map[string]string) { delete(f, "userId") },
-		"no PEM":               func(f map[string]string) { f["key"] = "hunter2" },
-		"cut":                  func(f map[string]string) { f["key"] = f["key"][:400] },
-	} {
-		copied := map[string]string{}
-		for k, v := range fields {
-			copied[k] = v
-		}
-		change(copied)
-		data, err := json.Marshal(copied)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := ParseKeyFile(data); err == nil || strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%s: got %v", name, err)
-		}
-	}
-	if _, err := ReadKeyFile(filepath.Join(s.Dir, "none")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a missing file: %v", err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/nationtech/fleetctl/internal/hint"
+	"github.com/nationtech/fleetctl/internal/keyfile"
 	"github.com/nationtech/fleetctl/internal/secretfile"
 )
 
@@ -33,9 +34,9 @@ func (s Store) Make(rotate bool) (Public, error) {
 	if _, err := secretfile.LoadOrCreateFor(s.Owner, s.path(sealingName), makeSealing); err != nil {
 		return Public{}, err
 	}
-	bound, err := ReadKeyFile(s.path(identityName))
+	bound, err := keyfile.Read(s.path(identityName))
 	if err == nil {
-		if err := s.dropBound(bound.Key); err != nil {
+		if err := s.dropBound(bound.Private); err != nil {
 			return Public{}, err
 		}
 	}
@@ -51,7 +52,7 @@ func (s Store) Make(rotate bool) (Public, error) {
 		if err != nil {
 			return nil, err
 		}
-		return encodeRSA(key), nil
+		return keyfile.EncodeRSA(key), nil
 	})
 	if err != nil {
 		return Public{}, err
@@ -74,9 +75,9 @@ func (s Store) Replace() (Public, error) {
 // cannot be read is as good as none: it has to be replaced.
 func (s Store) Show() (Public, error) {
 	p := Public{SchemaVersion: schemaVersion}
-	bound, err := ReadKeyFile(s.path(identityName))
+	bound, err := keyfile.Read(s.path(identityName))
 	if err == nil {
-		text, err := PublicPEM(&bound.Key.PublicKey)
+		text, err := keyfile.PublicPEM(&bound.Private.PublicKey)
 		if err != nil {
 			return Public{}, err
 		}
@@ -84,8 +85,8 @@ func (s Store) Show() (Public, error) {
 	}
 	pending, err := s.pending()
 	switch {
-	case err == nil && (bound.Key == nil || !pending.Equal(bound.Key)):
-		text, err := PublicPEM(&pending.PublicKey)
+	case err == nil && (bound.Private == nil || !pending.Equal(bound.Private)):
+		text, err := keyfile.PublicPEM(&pending.PublicKey)
 		if err != nil {
 			return Public{}, err
 		}
@@ -109,7 +110,7 @@ func (s Store) pending() (*rsa.PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := parseRSA(data)
+	key, err := keyfile.ParseRSA(data)
 	if err != nil {
 		return nil, fmt.Errorf("identity key %s: %w", s.path(pendingName), err)
 	}
@@ -140,7 +141,7 @@ func (s Store) Bind(userID, keyID string) (Public, error) {
 	}
 	key, err := s.pending()
 	if errors.Is(err, fs.ErrNotExist) {
-		bound, failed := ReadKeyFile(s.path(identityName))
+		bound, failed := keyfile.Read(s.path(identityName))
 		if failed == nil && bound.UserID == userID && bound.KeyID == keyID {
 			return s.Show()
 		}
@@ -149,7 +150,7 @@ func (s Store) Bind(userID, keyID string) (Public, error) {
 	if err != nil {
 		return Public{}, err
 	}
-	data, err := KeyFile{KeyID: keyID, UserID: userID, Key: key}.Encode()
+	data, err := keyfile.Key{KeyID: keyID, UserID: userID, Private: key}.Encode()
 	if err != nil {
 		return Public{}, err
 	}

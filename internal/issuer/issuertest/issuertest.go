@@ -8,7 +8,6 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"log/slog"
 	"net"
@@ -25,6 +24,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/identity/verify"
 	"github.com/nationtech/fleetctl/internal/issuer"
 	"github.com/nationtech/fleetctl/internal/issuer/store"
+	"github.com/nationtech/fleetctl/internal/keyfile"
 	"github.com/nationtech/fleetctl/internal/pki"
 )
 
@@ -152,10 +152,7 @@ func (i *Issuer) Machine(name string, roles ...string) (keyFile string) {
 	key := machineKey()
 	public := must(x509.MarshalPKIXPublicKey(&key.PublicKey))(i.t)
 	keyID := must(db.AddKey(ctx, id, public, time.Time{}))(i.t)
-	data := must(json.Marshal(credential.KeyFile{
-		Type: "serviceaccount", KeyID: keyID, UserID: id,
-		Key: string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})),
-	}))(i.t)
+	data := must(keyfile.Key{KeyID: keyID, UserID: id, Private: key}.Encode())(i.t)
 	keyFile = filepath.Join(i.dir, keyID+".json")
 	if err := os.WriteFile(keyFile, data, 0o400); err != nil {
 		i.t.Fatal(err)
