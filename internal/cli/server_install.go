@@ -82,6 +82,7 @@ func (o *serverInstallOptions) registerChoices(flags *pflag.FlagSet) {
 	flags.StringVar(&o.ImageRegistry, "image-registry", o.ImageRegistry, "`registry` of the image fleet-server")
 	flags.StringVar(&o.Version, "image-tag", o.Version, "`tag` of the image")
 	flags.StringVar(&o.KubernetesURL, "kubernetes-url", "", "`URL` at which people find this Kubernetes API")
+	flags.StringSliceVar(&o.SecretsFrom, "secrets-from", nil, "`namespace` whose Secrets and ConfigMaps Deployments may send to devices (repeatable; default: none)")
 	flags.StringVar(&o.StorageClass, "storage-class", "", "`class` of the audit log's volume (default: the cluster's)")
 }
 

@@ -52,6 +52,9 @@ type Options struct {
 	Version       string   `json:"version"` // of the image
 	KubernetesURL string   `json:"kubernetesURL,omitempty"`
 	StorageClass  string   `json:"storageClass,omitempty"`
+	// SecretsFrom are the namespaces whose Secrets and ConfigMaps Deployments may
+	// send to devices: the operator reads those of no other.
+	SecretsFrom []string `json:"secretsFrom,omitempty"`
 }
 
 // Defaults are the options that a user need not give.
@@ -82,6 +85,11 @@ func (o *Options) Validate() error {
 	o.validateNATS(bad)
 	if o.ClusterIssuer != "" && o.TLSSecret != "" {
 		bad("--cluster-issuer and --tls-secret exclude each other")
+	}
+	for _, namespace := range o.SecretsFrom {
+		if wrong := validation.IsDNS1123Label(namespace); len(wrong) > 0 || namespace == o.Namespace {
+			bad("--secrets-from %q: a namespace of Deployments, and not the control plane's own", namespace)
+		}
 	}
 	if o.Devices < 1 {
 		bad("--devices %d: at least 1", o.Devices)

@@ -90,5 +90,30 @@ func (o *Options) identities() []client.Object {
 				})
 		}
 	}
+	return append(all, o.secretReaders()...)
+}
+
+// secretReaders let the operator read, by name, the Secrets and ConfigMaps of the
+// namespaces that a user chose. That is by default of none: who may do so
+// everywhere may read every secret of the cluster.
+func (o *Options) secretReaders() []client.Object {
+	name := o.Namespace + "-" + operatorName
+	var all []client.Object
+	for _, namespace := range o.SecretsFrom {
+		meta := clusterMeta(name, operatorName)
+		meta.Namespace = namespace
+		all = append(all,
+			&rbacv1.Role{
+				TypeMeta:   metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "Role"},
+				ObjectMeta: *meta.DeepCopy(),
+				Rules:      []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"secrets", "configmaps"}, Verbs: []string{"get"}}},
+			},
+			&rbacv1.RoleBinding{
+				TypeMeta:   metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "RoleBinding"},
+				ObjectMeta: *meta.DeepCopy(),
+				Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: operatorName, Namespace: o.Namespace}},
+				RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name},
+			})
+	}
 	return all
 }

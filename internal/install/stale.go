@@ -15,6 +15,7 @@ import (
 type kind struct {
 	schema.GroupVersionKind
 	cluster bool // its objects are in no namespace
+	spread  bool // or in several
 	kept    bool // holds data or secrets: removed only when asked to purge
 }
 
@@ -35,8 +36,8 @@ func kinds() []kind {
 		{GroupVersionKind: gvk("networking.k8s.io", "v1", "NetworkPolicy")},
 		{GroupVersionKind: gvk("", "v1", "Service")},
 		{GroupVersionKind: gvk("", "v1", "ConfigMap")},
-		{GroupVersionKind: gvk("rbac.authorization.k8s.io", "v1", "RoleBinding")},
-		{GroupVersionKind: gvk("rbac.authorization.k8s.io", "v1", "Role")},
+		{GroupVersionKind: gvk("rbac.authorization.k8s.io", "v1", "RoleBinding"), spread: true},
+		{GroupVersionKind: gvk("rbac.authorization.k8s.io", "v1", "Role"), spread: true},
 		{GroupVersionKind: gvk("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding"), cluster: true},
 		{GroupVersionKind: gvk("rbac.authorization.k8s.io", "v1", "ClusterRole"), cluster: true},
 		{GroupVersionKind: gvk("", "v1", "ServiceAccount")},
@@ -54,7 +55,7 @@ func (i *Installer) owned(ctx context.Context, o *Options, k kind) ([]unstructur
 	list := &unstructured.UnstructuredList{}
 	list.SetGroupVersionKind(k.GroupVersionKind)
 	options := []client.ListOption{client.MatchingLabels{labelPartOf: partOf, labelManagedBy: managedBy}}
-	if !k.cluster {
+	if !k.cluster && !k.spread {
 		options = append(options, client.InNamespace(o.Namespace))
 	}
 	err := i.Client.List(ctx, list, options...)
@@ -64,13 +65,13 @@ func (i *Installer) owned(ctx context.Context, o *Options, k kind) ([]unstructur
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", k.Kind, err)
 	}
-	if !k.cluster || k.Group == "apiextensions.k8s.io" || k.Group == "admissionregistration.k8s.io" {
+	if !k.cluster && !k.spread || k.Group == "apiextensions.k8s.io" || k.Group == "admissionregistration.k8s.io" {
 		return list.Items, nil
 	}
 	// Those of another installation in the same cluster are not ours.
 	var ours []unstructured.Unstructured
 	for _, u := range list.Items {
-		if u.GetName() == o.Namespace || strings.HasPrefix(u.GetName(), o.Namespace+"-fleet-") {
+		if u.GetName() == o.Namespace || u.GetNamespace() == o.Namespace || strings.HasPrefix(u.GetName(), o.Namespace+"-fleet-") {
 			ours = append(ours, u)
 		}
 	}

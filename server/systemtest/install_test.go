@@ -30,7 +30,7 @@ func TestInstallation(t *testing.T) {
 	i := &install.Installer{Client: client}
 	o := install.Defaults("v1.2.3")
 	o.Domain, o.Issuer, o.ProjectID, o.ClientID, o.DashboardID = "fleet.example.com", "https://sso.example.com", "1234", "cli", "dashboard"
-	o.WithNATS, o.Passwords, o.ClusterIssuer = true, true, "letsencrypt"
+	o.WithNATS, o.Passwords, o.ClusterIssuer, o.SecretsFrom = true, true, "letsencrypt", []string{"default"}
 
 	first := applied(t, i, o)
 	if len(first.Changes) < 30 || len(first.NewSecrets) == 0 {
@@ -91,10 +91,13 @@ func TestInstallation(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		kept.Version, kept.Expose, kept.ClusterIssuer = "v1.3.0", install.ExposeLoadBalancer, ""
+		kept.Version, kept.Expose, kept.ClusterIssuer, kept.SecretsFrom = "v1.3.0", install.ExposeLoadBalancer, "", nil
 		plan := applied(t, i, kept)
 		if !slices.Contains(names(plan), "delete Ingress fleet-system/fleet") {
 			t.Errorf("the ingress is not removed: %v", names(plan))
+		}
+		if !slices.Contains(names(plan), "delete RoleBinding default/fleet-system-fleet-operator") {
+			t.Errorf("the operator may still read what it was allowed to: %v", names(plan))
 		}
 		if len(plan.NewSecrets) > 0 {
 			t.Errorf("an upgrade makes Secrets %v", plan.NewSecrets)
