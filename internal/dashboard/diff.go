@@ -44,6 +44,9 @@ func (d *Dashboard) scoreText(s *v1alpha1.Score) string {
 	for i := range hidden.Data.Services {
 		env := hidden.Data.Services[i].Env
 		for j := range env {
+			if env[j].Value == "" {
+				continue // empty, or a reference, which tells nothing
+			}
 			mark := hmac.New(sha256.New, d.marks)
 			mark.Write([]byte(env[j].Name + "\x00" + env[j].Value))
 			env[j].Value = "hidden " + hex.EncodeToString(mark.Sum(nil)[:4])
