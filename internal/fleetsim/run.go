@@ -41,7 +41,8 @@ func (f *fleet) awaitDevices(ctx context.Context) error {
 func (f *fleet) poll(ctx context.Context, phase string, count func() (int, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, settleLimit+time.Duration(len(f.devices))*50*time.Millisecond)
 	defer cancel()
-	for tick := time.NewTicker(500 * time.Millisecond); ; {
+	// Asking about a large fleet is a load of its own.
+	for tick := time.NewTicker(500*time.Millisecond + time.Duration(len(f.devices))*500*time.Microsecond); ; {
 		n, err := count()
 		if err != nil {
 			return fmt.Errorf("%s: %w", phase, err)

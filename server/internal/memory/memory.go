@@ -16,7 +16,7 @@ const (
 	Floor = 1200 << 20
 	// headroom is how much more than it holds a process may take. The less it
 	// is, the more often the collector runs.
-	headroom = 1.3
+	headroom = 1.45
 	every    = 5 * time.Second
 )
 
