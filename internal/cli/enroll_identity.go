@@ -175,9 +175,7 @@ func (d deviceIdentities) Good(ctx context.Context, device, userID, keyID string
 	switch {
 	case err != nil:
 		return err
-	case a.UserID == "":
-		return fmt.Errorf("%w: there is no user %s", onboard.ErrNoIdentity, provision.DeviceUser(device))
-	case a.UserID != userID:
+	case a.UserID != userID: // "" when the device has no account yet
 		return fmt.Errorf("%w than %s", onboard.ErrOthersKey, device)
 	case !a.Active:
 		return fmt.Errorf("%w: user %s is switched off", onboard.ErrNoIdentity, provision.DeviceUser(device))
