@@ -120,5 +120,9 @@ func (s *fleetServer) Alive(ctx context.Context, device string, since onboard.Ma
 	if !meta.IsStatusConditionTrue(object.Status.Conditions, v1alpha1.ConditionReady) {
 		return errors.New("heartbeats arrive, but its Device object is not Ready yet")
 	}
+	// Its labels are written before its inventory: who deploys to them next finds the device.
+	if object.Status.Inventory == (v1alpha1.Inventory{}) {
+		return errors.New("it is Ready, but its Device object does not say yet what it is")
+	}
 	return nil
 }
