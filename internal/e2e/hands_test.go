@@ -179,6 +179,28 @@ func testRemoteHands(t *testing.T, suite string) {
 		}
 	})
 
+	t.Run("stop and start", func(t *testing.T) {
+		c.fleetctl(t, "stop", "pi-a", "hello")
+		if body, err := page(h.IP(), 8081); err == nil {
+			t.Errorf("stopped, and it answers %q", body)
+		}
+		if _, errs, code := c.tryFleetctl(t, tool(nil, "exit", "0")...); code != hint.CodeFailed || !strings.Contains(errs, "not running") {
+			t.Errorf("exec in what is stopped: exit code %d\n%s", code, errs)
+		}
+		h.Sh(t, "systemctl restart fleet-agent")
+		eventually(t, 30*time.Second, "the agent is back", func() error {
+			if _, errs, code := c.tryFleetctl(t, "ping", "pi-a"); code != 0 {
+				return errors.New(errs)
+			}
+			return nil
+		})
+		if body, err := page(h.IP(), 8081); err == nil {
+			t.Errorf("the agent started anew what was stopped on purpose: %q", body)
+		}
+		c.fleetctl(t, "start", "pi-a", "hello")
+		eventually(t, 10*time.Second, "page", pageSays(h.IP(), 8081, "v1"))
+	})
+
 	t.Run("refused", func(t *testing.T) {
 		for _, tt := range []struct {
 			args []string
