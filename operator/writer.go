@@ -38,7 +38,7 @@ type storedDevice struct {
 	manifest map[string]string    // hash by deployment name; nil: none that is ours
 	revision uint64               // of the newest manifest known, here or on the device
 	stale    bool                 // the device has a newer revision than is stored
-	told     time.Time            // when the manifest was written
+	told     time.Time            // when the manifest was written, or read at the start
 }
 
 type storedKey struct {
@@ -312,7 +312,9 @@ func (wr *writer) loadManifest(device string, sealed []byte) {
 	defer wr.mu.Unlock()
 	d.revision = max(d.revision, m.Revision)
 	if err == nil {
-		d.manifest = map[string]string{}
+		// When it was written is not known: as if now, so that an operator that
+		// starts does not tell a whole fleet again by its last heartbeats.
+		d.manifest, d.told = map[string]string{}, wr.now()
 		for _, e := range m.Deployments {
 			d.manifest[e.Name] = e.SHA256
 		}
