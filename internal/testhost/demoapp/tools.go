@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,9 +24,11 @@ func tool(args []string) (int, error) {
 		fmt.Fprintln(os.Stderr, "to stderr")
 		code, err := strconv.Atoi(args[1])
 		return code, err
-	case "wait": // for a signal
+	case "wait": // for a signal to end it
 		fmt.Println("waiting")
-		select {}
+		for { // the runtime takes an empty select for a deadlock
+			time.Sleep(time.Hour)
+		}
 	case "terminal":
 		return 0, terminal()
 	}
