@@ -78,7 +78,7 @@ func TestRollout(t *testing.T) {
 			t.Errorf("%d hosts were touched, not 1", touched)
 		}
 		allSay("v2", "pi-a", "pi-b", "pi-c")
-		if out := c.fleetctl(t, "describe", "deployment", "hello"); !strings.Contains(out, "RolledBack") || !strings.Contains(out, "keeps exiting") {
+		if out := c.fleetctl(t, "describe", "deployment", "hello"); !strings.Contains(out, "RolledBack") || !strings.Contains(out, "exit") {
 			t.Errorf("describe does not say what happened:\n%s", out)
 		}
 		// The spec is made to say what runs; nobody is disturbed by that.
