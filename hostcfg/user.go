@@ -65,6 +65,8 @@ func (u User) probe(q *query) {
 	}
 	if u.Absent {
 		q.add(keyLinger, u.Name)
+	} else if u.Home != "" {
+		q.add(keyPath, u.Home)
 	}
 }
 
@@ -155,6 +157,11 @@ func (u User) planModify(s *state, cur *userState, st *Step) error {
 	if len(missing) > 0 {
 		st.change("add %s to %s", u.Name, strings.Join(missing, ", "))
 		args = append(args, "-a", "-G", strings.Join(missing, ","))
+	}
+	// A useradd that was cut off leaves an account without its home.
+	if u.Home != "" && s.paths[u.Home] == nil {
+		st.change("create the home %s", u.Home)
+		st.run(fmt.Sprintf("mkdir -m 0700 -- %[1]s\nchown -- %[2]s %[1]s\n", quote(u.Home), quote(fmt.Sprintf("%d:%d", cur.uid, cur.gid))))
 	}
 	if len(args) > 0 {
 		st.run(needs("usermod") + fmt.Sprintf("usermod %s -- %s\n", quoteAll(args), quote(u.Name)))
