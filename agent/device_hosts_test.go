@@ -17,6 +17,9 @@ import (
 	"time"
 
 	"github.com/nationtech/fleetctl/internal/callout"
+	"github.com/nationtech/fleetctl/internal/devicekey"
+	"github.com/nationtech/fleetctl/internal/identity/role"
+	"github.com/nationtech/fleetctl/internal/issuer/issuertest"
 	"github.com/nationtech/fleetctl/internal/testhost"
 	"github.com/nationtech/fleetctl/internal/testhost/registry"
 	"github.com/nationtech/fleetctl/internal/wire"
@@ -53,8 +56,18 @@ WantedBy=multi-user.target
 // report.
 func newDevice(t *testing.T, suite string) *device {
 	t.Helper()
+	return newDeviceOf(t, suite, nil)
+}
+
+// newDeviceOf is one with access tokens of an issuer, unless tokens is nil.
+func newDeviceOf(t *testing.T, suite string, tokens *issuertest.Options) *device {
+	t.Helper()
 	h := testhost.Start(t, testhost.Options{Suite: suite, Podman: true, Hostname: deviceID})
-	d := &device{Host: h, t: t, fleet: newFleet(t, testhost.HarnessIP), registry: registry.Start(t, testhost.HarnessIP+":0")}
+	var issuer *issuertest.Issuer
+	if tokens != nil {
+		issuer = issuertest.StartWith(t, *tokens)
+	}
+	d := &device{Host: h, t: t, fleet: newFleetOf(t, testhost.HarnessIP, issuer), registry: registry.Start(t, testhost.HarnessIP+":0")}
 	d.build()
 	d.Sh(t, `useradd --system --create-home --home-dir /var/lib/fleet-agent --shell /usr/sbin/nologin fleet-agent
 		usermod --add-subuids 300000-365535 --add-subgids 300000-365535 fleet-agent
@@ -62,7 +75,6 @@ func newDevice(t *testing.T, suite string) *device {
 		mkdir -p /etc/fleet-agent && chown fleet-agent: /etc/fleet-agent`)
 	d.write("/etc/systemd/system/fleet-agent.service", unit, 0o644)
 	d.write("/etc/fleet-agent/ca.pem", string(d.fleet.ca.PEM()), 0o644)
-	d.write("/etc/fleet-agent/psk", callout.PSK(d.fleet.psk, deviceID), 0o400)
 	d.writeKeys()
 	d.write("/etc/fleet-agent/config.toml", fmt.Sprintf(`
 device_id = %q
@@ -70,15 +82,13 @@ log_level = "debug"
 [nats]
 urls = [%q]
 ca_file = "/etc/fleet-agent/ca.pem"
-[credentials]
-type = "psk"
-file = "/etc/fleet-agent/psk"
-signing_keys_file = "/etc/fleet-agent/signing-keys.json"
 [labels]
 "topology.example.com/site" = "lyon"
 [podman]
 insecure_registries = [%q]
-`, deviceID, d.fleet.url(), d.registry.Addr()), 0o644)
+[credentials]
+signing_keys_file = "/etc/fleet-agent/signing-keys.json"
+`, deviceID, d.fleet.url(), d.registry.Addr())+d.credentials(issuer), 0o644)
 	d.Sh(t, "chown fleet-agent: /etc/fleet-agent/*")
 	d.user(`mkdir -p ~/.config/containers && printf '[engine]\nevents_logger = "file"\n' > ~/.config/containers/containers.conf`) // as onboarding does
 	d.user("systemctl --user enable --now podman.socket")
@@ -91,6 +101,21 @@ insecure_registries = [%q]
 	})
 	d.fleet.await("first report", func(s wire.DeviceState) bool { return s.Device == deviceID })
 	return d
+}
+
+// credentials puts what the device logs in with onto it, and gives the lines of
+// the configuration that say so.
+func (d *device) credentials(issuer *issuertest.Issuer) string {
+	d.t.Helper()
+	if issuer == nil {
+		d.write("/etc/fleet-agent/psk", callout.PSK(d.fleet.psk, deviceID), 0o400)
+		return "type = \"psk\"\nfile = \"/etc/fleet-agent/psk\"\n"
+	}
+	key := must(os.ReadFile(issuer.Machine("device-"+deviceID, role.Device)))(d.t)
+	d.write(devicekey.IdentityFile, string(key), 0o400)
+	d.write("/etc/fleet-agent/issuer.pem", string(issuer.CA.PEM()), 0o644)
+	return fmt.Sprintf("type = \"oidc\"\nfile = %q\nissuer = %q\nproject = %q\nca_file = \"/etc/fleet-agent/issuer.pem\"\n",
+		devicekey.IdentityFile, issuer.URL, issuer.ProjectID)
 }
 
 // build compiles the agent as a release does, straight into the host.

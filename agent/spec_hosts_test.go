@@ -11,6 +11,37 @@ import (
 	"github.com/nationtech/fleetctl/internal/wire"
 )
 
+// makeData makes the directory of the device that services of everyField have.
+func (d *device) makeData() {
+	d.t.Helper()
+	d.user("mkdir -p ~/data && chmod 777 ~/data")
+}
+
+// everyField is three services that together have every field of the
+// specification but limits: the second's, on which the first depends, and the
+// third's, which has none. They need makeData.
+func everyField(image string) []wire.Service {
+	second := &wire.Duration{Duration: time.Second}
+	return []wire.Service{
+		{
+			Name: "entry", Image: image, Entrypoint: []string{"/app", "first"}, NetworkMode: wire.NetworkNone, DependsOn: []string{"full"},
+			HealthCheck:   &wire.HealthCheck{Command: []string{"/app", "exists", "/app"}, Interval: second},
+			RestartPolicy: wire.RestartOnFailure,
+		},
+		{
+			Name: "full", Image: image, Ports: []string{"8080:8080", "127.0.0.1:5353:53/udp"},
+			Env:     []wire.EnvVar{{Name: "GREETING", Value: "salut"}, {Name: "APP_VERSION", Value: "own"}},
+			Volumes: []wire.Volume{{HostPath: "/var/lib/fleet-agent/data", ContainerPath: "/data"}, {HostPath: "/etc/hostname", ContainerPath: "/h", ReadOnly: true}},
+			Command: []string{"serve", "two words"}, User: "1000:1001", WorkingDir: "/data",
+			Labels:      map[string]string{"team": "web", "org.example/a": "b"},
+			HealthCheck: &wire.HealthCheck{HTTP: &wire.HTTPCheck{Port: 8080, Path: "/process"}, Interval: second},
+			Devices:     []string{"/dev/null:/dev/nothing"}, Tmpfs: []wire.Tmpfs{{Path: "/scratch", Size: "1Mi"}},
+			StopTimeout: &wire.Duration{Duration: 7 * time.Second},
+		},
+		{Name: "plain", Image: image, RestartPolicy: wire.RestartNo},
+	}
+}
+
 // Every field of the specification gets to a real container, and afterwards
 // nothing is taken for drift that Podman only filled in.
 func TestSpecOnPodman(t *testing.T) {
@@ -18,33 +49,18 @@ func TestSpecOnPodman(t *testing.T) {
 		t.Run(suite, func(t *testing.T) {
 			d := newDevice(t, suite)
 			image := registry.PushApp(t, d.registry, "hello", "v1")
-			d.user("mkdir -p ~/data && chmod 777 ~/data")
+			d.makeData()
 			// The memory and cpu controllers are the machine's to give.
 			limited := strings.Contains(d.user("cat /sys/fs/cgroup/user.slice/user-$(id -u).slice/user@$(id -u).service/cgroup.controllers"), "cpu memory")
-			full := wire.Service{
-				Name: "full", Image: image, Ports: []string{"8080:8080", "127.0.0.1:5353:53/udp"},
-				Env:     []wire.EnvVar{{Name: "GREETING", Value: "salut"}, {Name: "APP_VERSION", Value: "own"}},
-				Volumes: []wire.Volume{{HostPath: "/var/lib/fleet-agent/data", ContainerPath: "/data"}, {HostPath: "/etc/hostname", ContainerPath: "/h", ReadOnly: true}},
-				Command: []string{"serve", "two words"}, User: "1000:1001", WorkingDir: "/data",
-				Labels:      map[string]string{"team": "web", "org.example/a": "b"},
-				HealthCheck: &wire.HealthCheck{HTTP: &wire.HTTPCheck{Port: 8080, Path: "/process"}, Interval: &wire.Duration{Duration: time.Second}},
-				Devices:     []string{"/dev/null:/dev/nothing"}, Tmpfs: []wire.Tmpfs{{Path: "/scratch", Size: "1Mi"}},
-				StopTimeout: &wire.Duration{Duration: 7 * time.Second},
-			}
+			services := everyField(image)
+			full, plain := &services[1], services[2]
 			if limited {
 				full.Limits = &wire.Limits{CPUs: "0.5", Memory: "64Mi"}
 			} else {
 				t.Log("LIMITS NOT TESTED: this machine gives its users no cgroup controllers")
 			}
-			entry := wire.Service{
-				Name: "entry", Image: image, Entrypoint: []string{"/app", "first"}, NetworkMode: wire.NetworkNone, DependsOn: []string{"full"},
-				HealthCheck:   &wire.HealthCheck{Command: []string{"/app", "exists", "/app"}, Interval: &wire.Duration{Duration: time.Second}},
-				RestartPolicy: wire.RestartOnFailure,
-			}
 			host := wire.Service{Name: "host", Image: image, NetworkMode: wire.NetworkHost, Command: []string{"x"}, RestartPolicy: wire.RestartAlways}
 			host.Env = []wire.EnvVar{{Name: "TERM", Value: "dumb"}, {Name: "PATH", Value: "/"}}
-			plain := wire.Service{Name: "plain", Image: image, RestartPolicy: wire.RestartNo}
-			services := []wire.Service{entry, full, plain}
 			d.fleet.deploy("web", 1, services...)
 			s := d.fleet.await("running", phase("web", 1, wire.PhaseRunning))
 			for _, got := range s.Deployments[0].Services {

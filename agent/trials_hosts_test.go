@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nationtech/fleetctl/internal/issuer/issuertest"
+	"github.com/nationtech/fleetctl/internal/testhost"
 	"github.com/nationtech/fleetctl/internal/testhost/registry"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
@@ -17,6 +19,7 @@ import (
 var (
 	trials  = flag.Int("soak.trials", 1, "how often each kind of drift is made")
 	reboots = flag.Int("soak.reboots", 2, "how often a host is rebooted without a network")
+	calm    = flag.Duration("soak.calm", 0, "how long a device is watched for restarts without a cause; 0 skips it")
 	seed    = flag.Uint64("soak.seed", uint64(time.Now().UnixNano()), "seed of what is random")
 )
 
@@ -120,15 +123,25 @@ func TestDriftTrials(t *testing.T) {
 	}
 }
 
-// Reboots without a network: containers run within 30 seconds, the same ones.
+// tokenLife is that of the tokens of a device which reboots: short, so that each
+// of them has ended before the network is back.
+const tokenLife = 12 * time.Second
+
+// Reboots without a network, after which no token that the device had holds any
+// more: containers run within 30 seconds, the same ones, started once; and with
+// the network the device is back by itself, with a new token, and starts nothing.
 func TestOfflineReboots(t *testing.T) {
-	d := newDevice(t, "trixie")
+	d := newDeviceOf(t, "trixie", &issuertest.Options{Host: testhost.HarnessIP, MachineToken: tokenLife})
 	image := registry.PushApp(t, d.registry, "hello", "v1")
 	d.fleet.deploy("web", 1, wire.Service{Name: "a", Image: image, Ports: []string{"8080:8080"}}, wire.Service{Name: "b", Image: image, DependsOn: []string{"a"}})
 	d.fleet.await("running", phase("web", 1, wire.PhaseRunning))
 	ids := d.user("podman ps -q --no-trunc | sort")
-	var worst time.Duration
+	started := func() string {
+		return d.user("podman inspect -f '{{.Id}} {{.State.StartedAt}}' $(podman ps -q) | sort")
+	}
+	var worst, worstBack time.Duration
 	for i := range *reboots {
+		offline := time.Now()
 		d.rebootOffline()
 		began := time.Now()
 		d.until("containers run", func() bool {
@@ -140,7 +153,48 @@ func TestOfflineReboots(t *testing.T) {
 		if took > 30*time.Second {
 			t.Errorf("reboot %d: up after %s", i, took)
 		}
+		life := started()
+		time.Sleep(tokenLife - time.Since(offline)) // the last token was minted before
+		back := time.Now()
 		d.NetworkUp(t)
+		d.fleet.awaitFor(time.Minute, "back with a new token", func(s wire.DeviceState) bool {
+			return s.At.After(back) && phase("web", 1, wire.PhaseRunning)(s)
+		})
+		worstBack = max(worstBack, time.Since(back))
+		if now := started(); now != life {
+			t.Errorf("reboot %d: the network coming back restarted something:\n%s\n%s", i, life, now)
+		}
 	}
-	t.Logf("%d reboots, containers up at most %s after the boot", *reboots, worst.Round(time.Millisecond))
+	t.Logf("%d reboots, tokens of %s expired each time: containers up at most %s after the boot, reporting at most %s after the network was back",
+		*reboots, tokenLife, worst.Round(time.Millisecond), worstBack.Round(time.Millisecond))
+}
+
+// Nothing of a device that nothing happens to is restarted, in any number of
+// ticks, token renewals and reports.
+func TestNoFalseRestart(t *testing.T) {
+	if *calm == 0 {
+		t.Skip("by hand: -soak.calm=1h")
+	}
+	d := newDeviceOf(t, "trixie", &issuertest.Options{Host: testhost.HarnessIP, MachineToken: time.Minute})
+	image := registry.PushApp(t, d.registry, "hello", "v1")
+	d.makeData()
+	d.fleet.deploy("web", 1, everyField(image)...)
+	d.fleet.await("running", phase("web", 1, wire.PhaseRunning))
+	life := func() string {
+		return d.user("podman inspect -f '{{.Name}} {{.Id}} {{.State.StartedAt}} {{.RestartCount}}' $(podman ps -aq) | sort")
+	}
+	before, began := life(), time.Now()
+	tick := time.NewTicker(min(*calm, time.Minute))
+	defer tick.Stop()
+	for time.Since(began) < *calm {
+		<-tick.C
+		if now := life(); now != before {
+			t.Fatalf("after %s something is another:\n%s\nbefore:\n%s", time.Since(began).Round(time.Second), now, before)
+		}
+	}
+	if log := d.Sh(t, "journalctl -u fleet-agent --no-pager -o cat | grep -E 'differs_in|replaced' || true"); log != "" {
+		t.Errorf("taken for drift: %s", log)
+	}
+	t.Logf("%d containers, the same and never restarted in %s, with %s connections", len(lines(before)), time.Since(began).Round(time.Second),
+		d.Sh(t, "journalctl -u fleet-agent --no-pager -o cat | grep -c 'msg=connected'"))
 }

@@ -63,6 +63,9 @@ type Config struct {
 	TLS      *tls.Config
 	Log      *slog.Logger
 	Now      func() time.Time // nil: time.Now
+	// MachineToken is how long a machine's access token lives, an hour at most;
+	// 0 means an hour.
+	MachineToken time.Duration
 }
 
 // Issuer is a running issuer.
@@ -94,6 +97,9 @@ type Facts struct {
 func Start(ctx context.Context, cfg Config) (*Issuer, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.MachineToken <= 0 || cfg.MachineToken > machineToken {
+		cfg.MachineToken = machineToken
 	}
 	db, err := store.Open(ctx, cfg.Dir, cfg.Now)
 	if err != nil {
@@ -144,7 +150,7 @@ func (i *Issuer) prepare(ctx context.Context, cfg Config) (http.Handler, error) 
 	if err != nil {
 		return nil, err
 	}
-	storage := &storage{store: i.store, keys: keys, facts: facts, now: cfg.Now, log: cfg.Log}
+	storage := &storage{store: i.store, keys: keys, facts: facts, now: cfg.Now, machineToken: cfg.MachineToken, log: cfg.Log}
 	provider, err := newProvider(cfg.URL, storage)
 	if err != nil {
 		return nil, err

@@ -23,7 +23,9 @@ type storage struct {
 	keys  *keyring
 	facts Facts
 	now   func() time.Time
-	log   *slog.Logger
+	// machineToken is how long a machine's access token lives.
+	machineToken time.Duration
+	log          *slog.Logger
 }
 
 // refreshRequest is a refresh token that is being used.
@@ -56,7 +58,7 @@ func (s *storage) CreateAccessToken(ctx context.Context, request op.TokenRequest
 	case *oidc.JWTTokenRequest:
 		// What the assertion was for is this issuer; what the token is for, the scopes say.
 		r.Audience = s.audience("", r.Scopes)
-		return tokenID(store.NewID()), s.now().Add(machineToken), nil
+		return tokenID(store.NewID()), s.now().Add(s.machineToken), nil
 	case *authRequest:
 		return tokenID(r.id), s.now().Add(personToken), nil
 	}

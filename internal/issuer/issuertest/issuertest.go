@@ -28,13 +28,14 @@ import (
 	"github.com/nationtech/fleetctl/internal/pki"
 )
 
-// Issuer is a real one, on a loopback port that it keeps when it restarts.
+// Issuer is a real one, on a port that it keeps when it restarts.
 type Issuer struct {
 	*issuer.Issuer
 	CA    *pki.CA
 	Clock Clock
 
 	t       testing.TB
+	options Options
 	dir     string
 	address string
 	up      bool
@@ -63,10 +64,25 @@ func (c *Clock) Advance(d time.Duration) {
 	c.offset += d
 }
 
-// Start starts an issuer; it ends with the test.
+// Options are what a test may want otherwise.
+type Options struct {
+	Host         string        // the address that it listens on; "" means loopback
+	MachineToken time.Duration // see issuer.Config
+}
+
+// Start starts an issuer on loopback; it ends with the test.
 func Start(t testing.TB) *Issuer {
 	t.Helper()
-	i := &Issuer{t: t, dir: t.TempDir(), address: "127.0.0.1:0"}
+	return StartWith(t, Options{})
+}
+
+// StartWith is Start for who wants something otherwise.
+func StartWith(t testing.TB, o Options) *Issuer {
+	t.Helper()
+	if o.Host == "" {
+		o.Host = "127.0.0.1"
+	}
+	i := &Issuer{t: t, options: o, dir: t.TempDir(), address: net.JoinHostPort(o.Host, "0")}
 	if err := os.Chmod(i.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +114,7 @@ func (i *Issuer) store() *store.Store {
 // Resume starts it again after Stop, where it was.
 func (i *Issuer) Resume() {
 	i.t.Helper()
-	cert, err := i.CA.ServerCert("issuer", []string{"127.0.0.1"})
+	cert, err := i.CA.ServerCert("issuer", []string{i.options.Host})
 	if err != nil {
 		i.t.Fatal(err)
 	}
@@ -109,7 +125,7 @@ func (i *Issuer) Resume() {
 	i.address = listener.Addr().String()
 	i.Issuer, err = issuer.Start(context.Background(), issuer.Config{
 		Dir: filepath.Join(i.dir, "issuer"), URL: "https://" + i.address, Listener: listener,
-		TLS: cert.TLSConfig(), Log: slog.New(slog.DiscardHandler), Now: i.Clock.Now,
+		TLS: cert.TLSConfig(), Log: slog.New(slog.DiscardHandler), Now: i.Clock.Now, MachineToken: i.options.MachineToken,
 	})
 	if err != nil {
 		i.t.Fatal(err)
