@@ -68,6 +68,7 @@ type keyWork struct {
 
 	identity bool // a new identity key is needed
 	copied   bool // and the other keys are not its own either
+	sealing  bool // the sealing key is to be replaced
 }
 
 // keysPlan is the step that makes and registers keys.
@@ -97,6 +98,9 @@ func planKeys(ctx context.Context, w keyWork) (keysPlan, error) {
 		if w.identity = why != ""; w.identity {
 			changes = append(changes, why)
 			restart = restart || why != rotation
+		}
+		if w.sealing = w.Rotate && len(w.have.SealingKey) > 0 && !w.copied; w.sealing {
+			changes = append(changes, "replace the device's sealing key by a new one that it makes, and seal what it has of Secrets to that")
 		}
 	}
 	return keysPlan{restart: restart, Task: hostcfg.Task{Name: "device-keys", Changes: changes, Timeout: 3 * time.Minute, Do: w.do,
@@ -136,16 +140,15 @@ func (w *keyWork) do(ctx context.Context, h hostcfg.Host) error {
 	case w.identity:
 		keygen += " --rotate" // no more than keygen where there is none yet
 	}
+	if w.sealing {
+		keygen += " --rotate-sealing"
+	}
 	keys, err := runKeys(ctx, h, keygen)
 	if err != nil {
 		return fmt.Errorf("make the device's keys: %w", err)
 	}
-	if !slices.Equal(keys.SealingKey, w.registration.SealingKey) || !w.registered {
-		r := w.registration
-		r.SealingKey = keys.SealingKey
-		if _, err := w.enroller.Enrol(ctx, r); err != nil {
-			return fmt.Errorf("register the sealing key: %w", err)
-		}
+	if err := w.registerSealing(ctx, h, keys); err != nil {
+		return err
 	}
 	if !w.identity {
 		return nil
@@ -161,6 +164,28 @@ func (w *keyWork) do(ctx context.Context, h hostcfg.Host) error {
 		return fmt.Errorf("put the identity key into use: %w", err)
 	}
 	return w.Identities.Prune(ctx, id)
+}
+
+// registerSealing has the control plane seal to the device's key, and then the
+// device use a new one: until it does, it opens what is sealed to either.
+func (w *keyWork) registerSealing(ctx context.Context, h hostcfg.Host, keys devicekey.Public) error {
+	r := w.registration
+	r.SealingKey = keys.SealingKey
+	if w.sealing {
+		r.SealingKey = keys.NextSealingKey
+	}
+	if !slices.Equal(r.SealingKey, w.registration.SealingKey) || !w.registered {
+		if _, err := w.enroller.Enrol(ctx, r); err != nil {
+			return fmt.Errorf("register the sealing key: %w", err)
+		}
+	}
+	if !w.sealing {
+		return nil
+	}
+	if _, err := runKeys(ctx, h, Binary+" bind-key --sealing"); err != nil {
+		return fmt.Errorf("put the sealing key into use: %w", err)
+	}
+	return nil
 }
 
 // use makes the device's next token come from the key that was registered.

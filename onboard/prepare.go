@@ -39,7 +39,7 @@ type Wish struct {
 	AgentVersion       string
 	// AgentBinary finds the agent for a GOARCH on this machine.
 	AgentBinary func(goarch string) (string, error)
-	// Rotate replaces the device's identity key by a new one.
+	// Rotate replaces the device's keys by new ones.
 	Rotate bool
 	// Identities is the issuer; nil where devices have pre-shared keys.
 	Identities Identities

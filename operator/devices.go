@@ -36,9 +36,9 @@ func (r deviceReconciler) Reconcile(ctx context.Context, req reconcile.Request) 
 
 func (c *core) takeDevice(d *v1alpha1.Device) {
 	wasKnown := c.registry.known(d.Name)
-	c.registry.setDevice(d)
+	rekeyed := c.registry.setDevice(d)
 	e := c.model.setDevice(d.Name, selectable(d))
-	if wasKnown && len(e.deployments) == 0 {
+	if wasKnown && !rekeyed && len(e.deployments) == 0 {
 		e.devices = nil // nothing that it should run has changed
 	}
 	c.apply(e)

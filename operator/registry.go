@@ -29,6 +29,7 @@ type record struct {
 	enrolled   bool
 	revoked    bool
 	machineID  string
+	sealingKey string    // public, in base64
 	created    time.Time // of its object
 
 	info      *wire.DeviceInfo // the last that was accepted
@@ -73,12 +74,14 @@ func (r *registry) of(device string) *record {
 	return rec
 }
 
-// setDevice notes the API's object of a device.
-func (r *registry) setDevice(d *v1alpha1.Device) {
+// setDevice notes the API's object of a device, and says whether what is for it
+// alone has to be sealed to another key than before.
+func (r *registry) setDevice(d *v1alpha1.Device) (rekeyed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	rec := r.of(d.Name)
-	rec.registered, rec.leaving, rec.machineID = true, false, d.Spec.MachineID
+	rekeyed = rec.sealingKey != d.Spec.SealingKey
+	rec.registered, rec.leaving, rec.machineID, rec.sealingKey = true, false, d.Spec.MachineID, d.Spec.SealingKey
 	rec.created = d.CreationTimestamp.Time
 	rec.enrolled, rec.revoked = d.Spec.Enrolled != nil, d.Spec.Revoked != nil
 	rec.published, rec.progress, rec.renewed = "", "", time.Time{}
@@ -93,6 +96,7 @@ func (r *registry) setDevice(d *v1alpha1.Device) {
 		rec.renewed = d.Status.LastHeartbeat.Time
 	}
 	rec.judgeIdentity()
+	return rekeyed
 }
 
 // removeDevice forgets a device that is gone from the API.

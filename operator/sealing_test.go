@@ -177,3 +177,18 @@ func TestBehindIsHinted(t *testing.T) {
 		t.Error("the manifest was not written anew")
 	}
 }
+
+// A new sealing key of a device is news, even where nothing else about it is.
+func TestRekeyed(t *testing.T) {
+	r := newRegistry(Timing{})
+	d := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Name: "pi-1"}}
+	for _, tc := range []struct {
+		key  string
+		want bool
+	}{{"", false}, {"first", true}, {"first", false}, {"second", true}} {
+		d.Spec.SealingKey = tc.key
+		if got := r.setDevice(d); got != tc.want {
+			t.Errorf("key %q: rekeyed %t", tc.key, got)
+		}
+	}
+}

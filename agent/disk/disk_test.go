@@ -152,3 +152,16 @@ func TestNoncesNotRemembered(t *testing.T) {
 		t.Error("a nonce that is not on disk was accepted")
 	}
 }
+
+func TestTagKey(t *testing.T) {
+	dir := t.TempDir()
+	for _, derived := range []string{"first", "second"} {
+		key, err := TagKey(dir, []byte(derived))
+		if err != nil || string(key) != "first" {
+			t.Errorf("derived %s: %q, %v", derived, key, err)
+		}
+	}
+	if key, err := TagKey("/proc/none", []byte("third")); err == nil || string(key) != "third" {
+		t.Errorf("where nothing can be written: %q, %v", key, err)
+	}
+}

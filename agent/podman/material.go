@@ -33,8 +33,12 @@ type Vault struct {
 	// Dir has to be on a tmpfs that the device's disk never sees.
 	Dir    string
 	Device string
-	// Key gives the device's sealing key.
-	Key func() (*ecdh.PrivateKey, error)
+	// Keys gives the device's sealing keys, the one in use first.
+	Keys func() ([]*ecdh.PrivateKey, error)
+	// TagKey gives the key that tags of content are made with, which stays the
+	// same when the sealing key is replaced: what did not change is not made
+	// anew. derived is what it is on a device that has none yet.
+	TagKey func(derived []byte) []byte
 	// Runner is the agent's program on the device. It gives a container its
 	// secret variables: what Podman is told of, it writes to the disk.
 	Runner string
@@ -62,22 +66,28 @@ func (v Vault) open(s *wire.DesiredState) (*wire.Material, []byte, error) {
 	if s.Sealed.Missing != "" {
 		return nil, nil, errors.New(s.Sealed.Missing)
 	}
-	if v.Key == nil {
+	if v.Keys == nil {
 		return nil, nil, errors.New("this device has no sealing key")
 	}
-	key, err := v.Key()
+	keys, err := v.Keys()
 	if err != nil {
 		return nil, nil, fmt.Errorf("open secrets: %w", err)
 	}
-	m, err := s.Sealed.OpenMaterial(key, v.Device, s.Deployment)
+	var m wire.Material
+	err = wire.ErrNotForUs
+	for _, key := range keys {
+		if m, err = s.Sealed.OpenMaterial(key, v.Device, s.Deployment); !errors.Is(err, wire.ErrNotForUs) {
+			break
+		}
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("open secrets: %w", err)
 	}
-	// The tag ends up on the disk, in a label: only with the device's key can
-	// a guess at the content be checked against it.
-	mac := hmac.New(sha256.New, key.Bytes())
+	// The tag ends up on the disk, in a label: only with a key of the device's
+	// can a guess at the content be checked against it.
+	mac := hmac.New(sha256.New, keys[0].Bytes())
 	mac.Write([]byte("fleet.nationtech.io/material-tag/v1"))
-	return &m, mac.Sum(nil), nil
+	return &m, v.TagKey(mac.Sum(nil)), nil
 }
 
 // of picks out what a service takes. Every missing object and key is named.

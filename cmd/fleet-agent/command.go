@@ -22,9 +22,9 @@ const usage = `fleet-agent keeps this device as its fleet wants it to be.
   fleet-agent check-config [--config FILE]   say everything that is wrong with the configuration
   fleet-agent join --server URL [--ca-fingerprint SHA256 | --ca-file FILE] [--device-id ID] [--label KEY=VALUE]…
                                              ask to join a fleet, show a code, and wait for an administrator
-  fleet-agent keygen [--rotate | --replace-all | --show]
+  fleet-agent keygen [--rotate] [--rotate-sealing] | [--replace-all | --show]
                                              make this device's keys, print their public halves; onboarding runs this
-  fleet-agent bind-key --user-id ID --key-id ID
+  fleet-agent bind-key --user-id ID --key-id ID | --sealing
                                              use the key that keygen made, under the names the issuer gave it
   fleet-agent version
 `

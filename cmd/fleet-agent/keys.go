@@ -26,6 +26,7 @@ func keygenAction(flags *flag.FlagSet) action {
 	var o keyOptions
 	o.register(flags)
 	rotate := flags.Bool("rotate", false, "make an identity key to replace the one in use")
+	sealing := flags.Bool("rotate-sealing", false, "make a sealing key to replace the one in use")
 	replace := flags.Bool("replace-all", false, "make all keys anew: those that are there are another device's")
 	show := flags.Bool("show", false, "make nothing")
 	return func(stdout, _ io.Writer) error {
@@ -41,6 +42,9 @@ func keygenAction(flags *flag.FlagSet) action {
 			keys, err = store.Replace()
 		default:
 			keys, err = store.Make(*rotate)
+			if err == nil && *sealing {
+				keys, err = store.MakeSealing()
+			}
 		}
 		return printPublic(stdout, keys, err)
 	}
@@ -51,10 +55,15 @@ func bindKeyAction(flags *flag.FlagSet) action {
 	o.register(flags)
 	user := flags.String("user-id", "", "the issuer's id of this device's user")
 	key := flags.String("key-id", "", "the issuer's id of the key")
+	sealing := flags.Bool("sealing", false, "use the sealing key that keygen --rotate-sealing made; an identity is left alone")
 	return func(stdout, _ io.Writer) error {
 		store, err := o.store()
 		if err != nil {
 			return err
+		}
+		if *sealing {
+			keys, err := store.UseSealing()
+			return printPublic(stdout, keys, err)
 		}
 		keys, err := store.Bind(*user, *key)
 		return printPublic(stdout, keys, err)

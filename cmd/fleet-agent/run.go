@@ -112,7 +112,7 @@ func engine(c config.Config, boot string, log *slog.Logger) (agent.Engine, strin
 		Runs:               runs,
 		Images:             images,
 		Intents:            intents,
-		Vault:              vault(c),
+		Vault:              vault(c, log),
 		PreloadDir:         filepath.Join(c.StateDir, "preload"),
 		Space:              func() (free, total uint64, err error) { return space(c.StateDir) },
 		Client:             podman.NewClient(c.Podman.Socket),
@@ -123,14 +123,21 @@ func engine(c config.Config, boot string, log *slog.Logger) (agent.Engine, strin
 
 // vault keeps secrets below the unit's runtime directory, which is in memory
 // and this user's alone.
-func vault(c config.Config) podman.Vault {
+func vault(c config.Config, log *slog.Logger) podman.Vault {
 	dir := os.Getenv("RUNTIME_DIRECTORY")
 	if dir == "" {
 		dir = filepath.Join("/run/user", strconv.Itoa(os.Getuid()), "fleet-agent")
 	}
 	return podman.Vault{
 		Dir: filepath.Join(dir, "material"), Device: c.DeviceID, Runner: program(),
-		Key: func() (*ecdh.PrivateKey, error) { return devicekey.ReadSealingKey(devicekey.SealingFile) },
+		Keys: func() ([]*ecdh.PrivateKey, error) { return devicekey.SealingKeys(devicekey.Dir) },
+		TagKey: func(derived []byte) []byte {
+			key, err := disk.TagKey(c.StateDir, derived)
+			if err != nil {
+				log.Warn("services with secrets are made anew when the sealing key is replaced", "error", err)
+			}
+			return key
+		},
 	}
 }
 

@@ -21,8 +21,9 @@ access token, or a personal access token of the issuer, into --token-stdin.
 On the device itself use --local. With --server you sign in for that run alone, in
 a browser anywhere; nothing of your session is kept on the device.
 
---rotate replaces the key: the new one is made and registered before the old one
-ends, so that the device stays connected.`,
+--rotate replaces the device's keys: new ones are made and registered before the old
+ones end, so that the device stays connected. What it has of Secrets is sealed to
+the new key; no container is restarted.`,
 		Example: `  fleetctl enroll pi@192.0.2.7 --label site=lyon
   fleetctl enroll pi@192.0.2.7 --rotate
   fleetctl enroll -f hosts.yaml --yes --output json
@@ -35,6 +36,6 @@ ends, so that the device stays connected.`,
 		},
 	}
 	o.register(cmd.Flags())
-	cmd.Flags().BoolVar(&o.rotate, "rotate", false, "replace the identity key of the devices by a new one")
+	cmd.Flags().BoolVar(&o.rotate, "rotate", false, "replace the keys of the devices by new ones")
 	return cmd
 }

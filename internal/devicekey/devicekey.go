@@ -8,21 +8,26 @@
 //	identity.json  the identity in use, a key file as Zitadel's: RSA private key, key id, user id
 //	identity.key   an identity key that was made and is not registered yet (PKCS #1, PEM)
 //	sealing.key    X25519, opens what is sealed to this device (PKCS #8, PEM)
+//	sealing.next.key      one that was made to replace it, and is not in use yet
+//	sealing.previous.key  the one before: what lies on the disk may be sealed to it
 //
 // all of them fleet-agent's, 0400. A rotation makes identity.key beside
 // identity.json, has it registered, and only then replaces identity.json by a
-// rename, so that at every moment there is one whole identity that works.
+// rename, so that at every moment there is one whole identity that works. That of
+// the sealing key goes the same way, and what was sealed to any of the three
+// opens: without a network too, before it was sealed anew.
 package devicekey
 
 // Where the keys of a device are.
 const (
 	Dir          = "/etc/fleet-agent"
 	IdentityFile = Dir + "/" + identityName
-	SealingFile  = Dir + "/" + sealingName
 
-	identityName = "identity.json"
-	pendingName  = "identity.key"
-	sealingName  = "sealing.key"
+	identityName        = "identity.json"
+	pendingName         = "identity.key"
+	sealingName         = "sealing.key"
+	nextSealingName     = "sealing.next.key"
+	previousSealingName = "sealing.previous.key"
 )
 
 // schemaVersion of Public.
@@ -38,6 +43,8 @@ type Public struct {
 	Pending *Identity `json:"pending,omitempty"`
 	// SealingKey is the public half of the sealing key, 32 bytes; base64 in JSON.
 	SealingKey []byte `json:"sealingKey,omitempty"`
+	// NextSealingKey is that of a key that waits to be registered and used.
+	NextSealingKey []byte `json:"nextSealingKey,omitempty"`
 }
 
 // Identity is the public half of an identity key.

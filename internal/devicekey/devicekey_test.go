@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
+	"io/fs"
 	"os"
 	"reflect"
 	"sync"
@@ -201,15 +203,64 @@ func TestDamagedIdentity(t *testing.T) {
 
 func TestSealingKeyOpens(t *testing.T) {
 	s := newStore(t)
+	if _, err := SealingKeys(s.Dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without a key: %v", err)
+	}
 	made := must(t)(s.Make(false))
-	key, err := ReadSealingKey(s.path(sealingName))
-	if err != nil || !bytes.Equal(key.PublicKey().Bytes(), made.SealingKey) {
+	keys, err := SealingKeys(s.Dir)
+	if err != nil || len(keys) != 1 || !bytes.Equal(keys[0].PublicKey().Bytes(), made.SealingKey) {
 		t.Errorf("the sealing key is another than was printed: %v", err)
 	}
 	if err := os.Chmod(s.path(sealingName), 0o444); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ReadSealingKey(s.path(sealingName)); err == nil {
+	if _, err := SealingKeys(s.Dir); err == nil {
 		t.Error("a key that others can read was taken")
 	}
+}
+
+// While a sealing key is replaced, what was sealed to either opens, and
+// afterwards what was sealed to the one before does.
+func TestRotateSealing(t *testing.T) {
+	s := newStore(t)
+	first := must(t)(s.Make(false)).SealingKey
+	opens := func(want ...[]byte) {
+		t.Helper()
+		keys, err := SealingKeys(s.Dir)
+		if err != nil || len(keys) != len(want) {
+			t.Fatalf("%d keys, want %d: %v", len(keys), len(want), err)
+		}
+		for i, key := range keys {
+			if !bytes.Equal(key.PublicKey().Bytes(), want[i]) {
+				t.Errorf("key %d is another", i)
+			}
+		}
+	}
+	if unused := must(t)(s.UseSealing()); !bytes.Equal(unused.SealingKey, first) {
+		t.Error("the key was replaced by none")
+	}
+	made := must(t)(s.MakeSealing())
+	if again := must(t)(s.MakeSealing()); !reflect.DeepEqual(again, made) || !bytes.Equal(made.SealingKey, first) {
+		t.Errorf("a rotation that goes on: %+v, then %+v", made, again)
+	}
+	second := made.NextSealingKey
+	opens(first, second)
+	// As if UseSealing had been cut off between its two steps.
+	if err := os.Link(s.path(sealingName), s.path(previousSealingName)); err != nil {
+		t.Fatal(err)
+	}
+	opens(first, second, first)
+	used := must(t)(s.UseSealing())
+	if !bytes.Equal(used.SealingKey, second) || used.NextSealingKey != nil {
+		t.Errorf("in use: %+v", used)
+	}
+	opens(second, first)
+	third := must(t)(s.MakeSealing()).NextSealingKey
+	must(t)(s.UseSealing())
+	opens(third, second)
+	assertFiles(t, s, "identity.key", "sealing.key", "sealing.previous.key")
+	if copied := must(t)(s.Replace()); bytes.Equal(copied.SealingKey, third) {
+		t.Error("a copy keeps the key")
+	}
+	assertFiles(t, s, "identity.key", "sealing.key")
 }

@@ -63,7 +63,7 @@ func (s Store) Make(rotate bool) (Public, error) {
 // Replace makes all keys anew: those that are there were copied from another
 // device, along with its disk. The identity in use stays until Bind.
 func (s Store) Replace() (Public, error) {
-	for _, name := range []string{pendingName, sealingName} {
+	for _, name := range []string{pendingName, sealingName, nextSealingName, previousSealingName} {
 		if err := os.Remove(s.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return Public{}, fmt.Errorf("remove another device's key: %w", err)
 		}
@@ -94,14 +94,12 @@ func (s Store) Show() (Public, error) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return Public{}, err
 	}
-	sealing, err := ReadSealingKey(s.path(sealingName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return p, nil
-	}
-	if err != nil {
+	if p.SealingKey, err = s.publicSealing(sealingName); err != nil {
 		return Public{}, err
 	}
-	p.SealingKey = sealing.PublicKey().Bytes()
+	if p.NextSealingKey, err = s.publicSealing(nextSealingName); err != nil {
+		return Public{}, err
+	}
 	return p, nil
 }
 

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -82,7 +83,7 @@ func startControlPlaneAt(t testing.TB, listen string) *controlPlane {
 		t.Fatal(err)
 	}
 	scheme := runtime.NewScheme()
-	if err := fleet.AddToScheme(scheme); err != nil {
+	if err := errors.Join(fleet.AddToScheme(scheme), corev1.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
 	}
 	if c.Client, err = client.New(config, client.Options{Scheme: scheme}); err != nil {

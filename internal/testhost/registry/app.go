@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -32,6 +33,9 @@ func PushApp(t testing.TB, s *Server, name, version string) string {
 		t.Fatal(err)
 	}
 	app := App{Binary: binary, Arch: runtime.GOARCH, Version: version}
+	if s.login != nil {
+		app.Auth = &authn.Basic{Username: s.login.User, Password: s.login.Password}
+	}
 	ref := s.Addr() + "/" + name + ":" + version
 	if err := app.Push(t.Context(), ref); err != nil {
 		t.Fatal(err)
@@ -53,9 +57,10 @@ func BuildApp(ctx context.Context, output, arch string) error {
 
 // App is an image with one static binary and nothing else.
 type App struct {
-	Binary  string // path
-	Arch    string // GOARCH of the binary
-	Version string // what the app says it is
+	Binary  string              // path
+	Arch    string              // GOARCH of the binary
+	Version string              // what the app says it is
+	Auth    authn.Authenticator // nil for a registry that takes it from anybody
 }
 
 // Push makes the image and pushes it to ref, over plain HTTP.
@@ -68,7 +73,11 @@ func (a App) Push(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	if err := remote.Write(target, image, remote.WithContext(ctx)); err != nil {
+	options := []remote.Option{remote.WithContext(ctx)}
+	if a.Auth != nil {
+		options = append(options, remote.WithAuth(a.Auth))
+	}
+	if err := remote.Write(target, image, options...); err != nil {
 		return fmt.Errorf("push the image %s: %w", ref, err)
 	}
 	return nil

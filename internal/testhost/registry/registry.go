@@ -25,17 +25,32 @@ type Server struct {
 	listener net.Listener
 	http     *http.Server
 	done     chan error
+	login    *Login
 }
+
+// Login is what a registry asks for, by HTTP basic authentication.
+type Login struct{ User, Password string }
 
 // Start runs a registry for a test, on addr, with its content in a directory
 // that goes with the test.
 func Start(t testing.TB, addr string) *Server {
 	t.Helper()
+	return start(t, addr, nil)
+}
+
+// StartPrivate is Start for a registry that serves nobody without the login.
+func StartPrivate(t testing.TB, addr string, l Login) *Server {
+	t.Helper()
+	return start(t, addr, &l)
+}
+
+func start(t testing.TB, addr string, login *Login) *Server {
+	t.Helper()
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatalf("start a registry: %v", err)
 	}
-	s, err := Serve(l, t.TempDir())
+	s, err := serve(l, t.TempDir(), login)
 	if err != nil {
 		t.Fatalf("start a registry: %v", err)
 	}
@@ -49,7 +64,9 @@ func Start(t testing.TB, addr string) *Server {
 
 // Serve runs a registry on a listener that is already open, which it closes in
 // the end, with its content in dir.
-func Serve(l net.Listener, dir string) (*Server, error) {
+func Serve(l net.Listener, dir string) (*Server, error) { return serve(l, dir, nil) }
+
+func serve(l net.Listener, dir string, login *Login) (*Server, error) {
 	blobs := filepath.Join(dir, "blobs")
 	if err := os.MkdirAll(blobs, 0o755); err != nil {
 		return nil, errors.Join(err, l.Close())
@@ -61,11 +78,27 @@ func Serve(l net.Listener, dir string) (*Server, error) {
 	}
 	s := &Server{
 		listener: l,
-		http:     &http.Server{Handler: store, ReadHeaderTimeout: 10 * time.Second},
+		http:     &http.Server{Handler: login.guard(store), ReadHeaderTimeout: 10 * time.Second},
 		done:     make(chan error, 1),
+		login:    login,
 	}
 	go func() { s.done <- s.http.Serve(l) }()
 	return s, nil
+}
+
+// guard lets only those in that have the login; everybody without one.
+func (l *Login) guard(next http.Handler) http.Handler {
+	if l == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, password, _ := r.BasicAuth(); user != l.User || password != l.Password {
+			w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
+			http.Error(w, `{"errors":[{"code":"UNAUTHORIZED"}]}`, http.StatusUnauthorized)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // Addr is where the registry listens and how its images' names begin.
