@@ -1,7 +1,6 @@
 package podman
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/nationtech/fleetctl/internal/wire"
@@ -125,16 +124,4 @@ func atEnd(w *want, c Container) bool {
 		return c.State.ExitCode == 0 && !c.interrupted
 	}
 	return false
-}
-
-// exitText says how a container ended.
-func exitText(c Container) string {
-	text := fmt.Sprintf("exited with code %d", c.State.ExitCode)
-	if c.State.OOMKilled {
-		text += " (out of memory)"
-	}
-	if c.State.Error != "" {
-		text += ": " + c.State.Error
-	}
-	return text
 }

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
+
+	"github.com/nationtech/fleetctl/internal/wire"
 )
 
 // pidfdOpen is pidfd_open(2), which has one number on all architectures.
@@ -47,4 +50,66 @@ func awaitExit(ctx context.Context, pid int) error {
 		return fmt.Errorf("watch process %d: %w", pid, err)
 	}
 	return nil
+}
+
+// noteRun remembers what a reboot would blur, for the one policy to which it
+// matters whether a container came to its end by itself.
+func (r *Runtime) noteRun(target *want, c Container) error {
+	if target == nil || target.policy != wire.RestartOnFailure {
+		return nil
+	}
+	if c.State.Status == "running" {
+		return r.runs.Started(c.ID)
+	}
+	return r.runs.Ended(c.ID)
+}
+
+// watch has a pass made as soon as the container's process ends, and remembers
+// how it did: what Podman starts again, it knows nothing more of.
+func (r *Runtime) watch(ctx context.Context, w *worker, c Container) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	pid := c.State.PID
+	if pid == 0 || w.watched == pid {
+		return
+	}
+	w.watched = pid
+	go func() {
+		err := awaitExit(ctx, pid)
+		var seen *end
+		if err == nil {
+			seen = r.endOf(ctx, c.ID)
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if w.watched == pid {
+			w.watched = 0
+		}
+		if seen != nil {
+			w.end = seen
+		}
+		switch {
+		case err == nil:
+			r.later(0)
+		case errors.Is(err, errExited):
+			r.later(waitRetry)
+		case ctx.Err() == nil:
+			r.log.Debug("a container's end is noticed at the next tick only", "service", w.key.String(), "error", err)
+		}
+	}()
+}
+
+// endOf looks how a container ended, for as long as Podman may need to record
+// it and to start it again; nil when it runs again by then.
+func (r *Runtime) endOf(ctx context.Context, id string) (seen *end) {
+	for settled := time.Now().Add(exitSettles); ctx.Err() == nil && time.Now().Before(settled); sleep(ctx, exitPoll) {
+		if seen != nil {
+			continue
+		}
+		found, c, err := r.client.Inspect(ctx, id)
+		if err == nil && found && (c.State.Status == "exited" || c.State.Status == "stopped") {
+			seen = &end{id, c.State}
+		}
+	}
+	return seen
 }

@@ -83,8 +83,8 @@ func (r *Runtime) ensureImage(ctx context.Context, w *worker, target *want) (Ima
 	fetch := !found || target.pull == wire.PullAlways && !known
 	if fetch {
 		if target.pull == wire.PullNever {
-			return Image{}, hint.New(fmt.Sprintf("image %s is not on the device, and pullPolicy is never", reference),
-				"put an archive of it into "+r.preloadDir+" (podman save), or change pullPolicy")
+			return Image{}, because(wire.ReasonImageNotPresent, hint.New(fmt.Sprintf("image %s is not on the device, and pullPolicy is never", reference),
+				"put an archive of it into "+r.preloadDir+" (podman save), or change pullPolicy"))
 		}
 		if image, err = r.fetch(ctx, w, target, reference); err != nil {
 			return Image{}, err
@@ -140,15 +140,15 @@ func (r *Runtime) fetch(ctx context.Context, w *worker, target *want, reference 
 // pullFault names what Podman says at length.
 func pullFault(err error, reference string) error {
 	text := err.Error()
-	if strings.Contains(text, "no image found in") && strings.Contains(text, "for architecture") ||
-		strings.Contains(text, "no matching manifest") || strings.Contains(text, "choosing image instance") {
-		return hint.Wrap(fmt.Errorf("image %s has no variant for this device's architecture, %s: %w", reference, runtime.GOARCH, err),
-			"build the image for linux/"+runtime.GOARCH+" too")
+	switch {
+	case strings.Contains(text, "no image found in") && strings.Contains(text, "for architecture"),
+		strings.Contains(text, "no matching manifest"), strings.Contains(text, "choosing image instance"):
+		return because(wire.ReasonWrongArchitecture, hint.Wrap(fmt.Errorf("image %s has no variant for this device's architecture, %s: %w", reference, runtime.GOARCH, err),
+			"build the image for linux/"+runtime.GOARCH+" too"))
+	case isFull(err):
+		return because(wire.ReasonDiskFull, hint.Wrap(err, "the device's disk is full, and the fleet has no unused images left on it to remove"))
 	}
-	if isFull(err) {
-		return hint.Wrap(err, "the device's disk is full, and the fleet has no unused images left on it to remove")
-	}
-	return err
+	return because(wire.ReasonPullFailed, err)
 }
 
 func isFull(err error) bool {
@@ -164,8 +164,8 @@ func runsHere(reference string, image Image) error {
 	if image.Architecture == "" || image.Architecture == runtime.GOARCH || image.Architecture == runs32[runtime.GOARCH] {
 		return nil
 	}
-	return hint.New(fmt.Sprintf("image %s is for %s, and this device is %s", reference, image.Architecture, runtime.GOARCH),
-		"build the image for linux/"+runtime.GOARCH+" too")
+	return because(wire.ReasonWrongArchitecture, hint.New(fmt.Sprintf("image %s is for %s, and this device is %s", reference, image.Architecture, runtime.GOARCH),
+		"build the image for linux/"+runtime.GOARCH+" too"))
 }
 
 // preload takes the archives of the preload directory that were not taken yet.

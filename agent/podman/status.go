@@ -34,12 +34,18 @@ func (r *Runtime) observe(ctx context.Context, w *worker, target *want, c Contai
 	health := r.checkups(ctx, w, target, c)
 	switch {
 	case c.State.Status != "running" && c.State.ExitCode == 0:
-		s.Phase, s.Message = wire.PhaseStopped, exitText(c)
+		s.Phase, s.Message = wire.PhaseStopped, exitText(c.State)
 	case c.State.Status != "running":
-		s.Phase, s.Message = wire.PhaseFailed, exitText(c)
+		s.Phase, s.Message, s.Reason = wire.PhaseFailed, exitText(c.State), exitReason(c.State)
 	case c.RestartCount > 0 && time.Since(c.State.StartedAt) < proving:
-		s.Phase = wire.PhaseFailed
+		s.Phase, s.Reason = wire.PhaseFailed, wire.ReasonCrashLoop
 		s.Message = fmt.Sprintf("keeps exiting; restarted %d times", c.RestartCount)
+		if w.end != nil && w.end.container == c.ID {
+			s.Message += "; the last time it " + exitText(w.end.state)
+			if w.end.state.OOMKilled {
+				s.Reason = wire.ReasonOutOfMemory
+			}
+		}
 		r.later(proving)
 	case health != nil:
 		s.Health = health.status
@@ -47,7 +53,7 @@ func (r *Runtime) observe(ctx context.Context, w *worker, target *want, c Contai
 		case wire.HealthStarting:
 			s.Phase, s.Message = wire.PhasePending, "running, and not healthy yet"
 		case wire.HealthUnhealthy:
-			s.Phase, s.Message = wire.PhaseFailed, wire.ClipMessage("unhealthy: "+health.problem)
+			s.Phase, s.Message, s.Reason = wire.PhaseFailed, wire.ClipMessage("unhealthy: "+health.problem), wire.ReasonUnhealthy
 		}
 	}
 	r.put(w, s)
@@ -66,12 +72,19 @@ func (r *Runtime) progress(w *worker, phase wire.Phase, message string) {
 
 func (r *Runtime) setState(w *worker, phase wire.Phase, message string) {
 	s := w.state
-	s.Phase, s.Message, s.Health = phase, wire.ClipMessage(message), ""
+	s.Phase, s.Message, s.Reason, s.Health = phase, wire.ClipMessage(message), "", ""
+	r.put(w, s)
+}
+
+// failed records why a service is not as it should be. r.mu is held.
+func (r *Runtime) failed(w *worker, err error) {
+	s := w.state
+	s.Phase, s.Message, s.Reason, s.Health = wire.PhaseFailed, wire.ClipMessage(err.Error()), reasonOf(err), ""
 	r.put(w, s)
 }
 
 func (r *Runtime) put(w *worker, s wire.ServiceState) {
-	same := s.Phase == w.state.Phase && s.Message == w.state.Message && s.ContainerID == w.state.ContainerID &&
+	same := s.Phase == w.state.Phase && s.Reason == w.state.Reason && s.Message == w.state.Message && s.ContainerID == w.state.ContainerID &&
 		s.ImageDigest == w.state.ImageDigest && s.Health == w.state.Health && (s.StartedAt == nil) == (w.state.StartedAt == nil) &&
 		(s.StartedAt == nil || s.StartedAt.Equal(*w.state.StartedAt))
 	entered := s.Phase != w.state.Phase

@@ -20,6 +20,8 @@
 //	            deployment takes from Secrets and ConfigMaps, sealed
 //	            (desired-state.2); health and warnings in the device state
 //	            (device-state.2).
+//	2026-11-26  v1: the reason of a service's failure in the device state
+//	            (device-state.3).
 package wire
 
 // SchemaVersion is the value of every payload's schemaVersion field.

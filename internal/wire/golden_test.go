@@ -56,6 +56,11 @@ func payloads(t *testing.T) map[string]any {
 			Name: "hello", UID: "6f1c", Generation: 3, Phase: PhaseFailed, Message: "pull: not found", Since: at,
 			Services: []ServiceState{{Name: "web", Phase: PhaseRunning, Message: "m", ContainerID: "ab12", Image: "i", ImageDigest: "sha256:00", StartedAt: &at, Health: HealthHealthy}},
 		}}},
+		"device-state.3": DeviceState{SchemaVersion: 1, Device: "pi-1", Revision: 7, At: at, Error: "x", Warnings: []string{"disk"}, Deployments: []DeploymentState{{
+			Name: "hello", UID: "6f1c", Generation: 3, Phase: PhaseFailed, Message: "web: exited with code 137 (out of memory)", Since: at,
+			Services: []ServiceState{{Name: "web", Phase: PhaseFailed, Message: "exited with code 137 (out of memory)", ContainerID: "ab12", Image: "i",
+				ImageDigest: "sha256:00", StartedAt: &at, Health: HealthUnhealthy, Reason: ReasonOutOfMemory}},
+		}}},
 		"pinned-keys": PinnedKeys{SchemaVersion: 1, Keys: []ed25519.PublicKey{testKey().Public().(ed25519.PublicKey)}},
 		"device-state": DeviceState{SchemaVersion: 1, Device: "pi-1", Revision: 7, At: at, Error: "x", Deployments: []DeploymentState{{
 			Name: "hello", UID: "6f1c", Generation: 3, Phase: PhaseFailed, Message: "pull: not found", Since: at,
@@ -117,7 +122,7 @@ func TestReleasedPayloadsStillDecode(t *testing.T) {
 
 // grown are examples from before fields were added: the ones that follow them
 // are full.
-var grown = []string{"reply", "podman-v0", "desired-state", "device-state"}
+var grown = []string{"reply", "podman-v0", "desired-state", "device-state", "device-state.2"}
 
 // TestExamplesAreFull keeps the goldens honest: a new field must be in them.
 func TestExamplesAreFull(t *testing.T) {

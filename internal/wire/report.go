@@ -54,7 +54,26 @@ type ServiceState struct {
 	ImageDigest string     `json:"imageDigest,omitempty"`
 	StartedAt   *time.Time `json:"startedAt,omitempty"`
 	Health      Health     `json:"health,omitempty"` // empty without a health check, or when it does not run
+	// Reason is why Phase is PhaseFailed; empty where no name fits.
+	Reason Reason `json:"reason,omitempty"`
 }
+
+// Reason names why a service failed, for programs; the message is for people.
+// More may come: one that is not known says no more than PhaseFailed does.
+type Reason string
+
+// The reasons.
+const (
+	ReasonOutOfMemory       Reason = "OutOfMemory"       // killed at its memory limit, or the device's
+	ReasonCrashLoop         Reason = "CrashLoop"         // exits each time soon after it was started
+	ReasonExited            Reason = "Exited"            // with a code that is not 0
+	ReasonUnhealthy         Reason = "Unhealthy"         // its health check fails
+	ReasonPullFailed        Reason = "PullFailed"        // the registry does not answer, refuses, or has no such image
+	ReasonImageNotPresent   Reason = "ImageNotPresent"   // and pullPolicy is never
+	ReasonWrongArchitecture Reason = "WrongArchitecture" // the image is for other processors
+	ReasonDiskFull          Reason = "DiskFull"          // no room for the image
+	ReasonNameTaken         Reason = "NameTaken"         // by a container that is not this service's
+)
 
 // Health is what a service's health check says.
 type Health string
