@@ -72,7 +72,10 @@ type Config struct {
 	// Connect opens the link; connected is called on each connect.
 	Connect func(ctx context.Context, connected func()) (Link, error)
 	// Inventory collects the facts about the machine.
-	Inventory  func() wire.Inventory
+	Inventory func() wire.Inventory
+	// FleetTime is the control plane's time, as well as it is known: a device's
+	// own clock may be wrong. Optional.
+	FleetTime  func() time.Time
 	Supervisor Supervisor
 	Log        *slog.Logger
 	Timing     Timing // optional; the zero value means DefaultTiming

@@ -107,12 +107,13 @@ func (s *source) Credential(context.Context) (credential.Credential, error) {
 
 // running is an agent under test.
 type running struct {
-	other    agent.Engine      // instead of engine
-	identity credential.Source // instead of source
-	engine   *engine
-	source   *source
-	ready    chan struct{}
-	stop     func()
+	other     agent.Engine      // instead of engine
+	identity  credential.Source // instead of source
+	fleetTime func() time.Time
+	engine    *engine
+	source    *source
+	ready     chan struct{}
+	stop      func()
 }
 
 // run starts an agent of the fleet that keeps its state in dir, until the test
@@ -154,7 +155,7 @@ func (f *fleet) runAs(dir string, r *running) {
 			return link.Open(ctx, link.Config{Device: deviceID, URLs: []string{f.url()}, Roots: f.ca.Pool(), Source: source, Log: log, Connected: connected})
 		},
 		Inventory:  func() wire.Inventory { return wire.Inventory{Hostname: "box"} },
-		Supervisor: nobody{r.ready}, Log: log,
+		Supervisor: nobody{r.ready}, Log: log, FleetTime: r.fleetTime,
 		Timing: agent.Timing{Tick: time.Second, Look: time.Second, Heartbeat: 100 * time.Millisecond, State: time.Minute, Info: time.Minute},
 	})
 	if err != nil {

@@ -67,12 +67,11 @@ func (a *Agent) command(ctx context.Context, subject string, data []byte, verbs 
 		log.Warn("command refused", "error", err)
 		return
 	}
-	now := time.Now()
-	if err := c.Validate(a.cfg.Device, verb, now); err != nil {
+	now, err := a.timely(&c, verb)
+	if err != nil {
 		log.Warn("command refused", "error", err)
 		if errors.Is(err, wire.ErrExpired) || errors.Is(err, wire.ErrTooLong) {
-			at := now.UTC().Format(time.RFC3339)
-			a.reply(c, &wire.ReplyError{Code: wire.ReplyRefused, Message: fmt.Sprintf("%v (the device's clock says %s)", err, at)})
+			a.reply(c, &wire.ReplyError{Code: wire.ReplyRefused, Message: fmt.Sprintf("%v (the device's clock says %s)", err, now.UTC().Format(time.RFC3339))})
 		}
 		return
 	}
@@ -107,6 +106,21 @@ func (a *Agent) command(ctx context.Context, subject string, data []byte, verbs 
 		defer func() { <-places }()
 		a.carryOut(c, s, handle)
 	}()
+}
+
+// timely checks a command by the machine's clock and, since that may be wrong,
+// by the fleet's, as well as it is known. It gives the time that it went by.
+func (a *Agent) timely(c *wire.Command, verb wire.Verb) (now time.Time, err error) {
+	now = time.Now()
+	err = c.Validate(a.cfg.Device, verb, now)
+	if a.cfg.FleetTime == nil || !errors.Is(err, wire.ErrExpired) && !errors.Is(err, wire.ErrTooLong) {
+		return now, err
+	}
+	fleet := a.cfg.FleetTime()
+	if err := c.Validate(a.cfg.Device, verb, fleet); err == nil {
+		return fleet, nil
+	}
+	return now, err
 }
 
 // reply answers with the one message of a command that is not carried out.

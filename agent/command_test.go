@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/nationtech/fleetctl/internal/callout"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
 
@@ -139,5 +140,36 @@ func TestPingIsQuick(t *testing.T) {
 	_, ok := f.ask("ping", c.Nonce, must(wire.Seal(wire.KindCommand, c, f.key))(t), patience)
 	if took := time.Since(began); !ok || took > 2*time.Second {
 		t.Errorf("answered %v after %s", ok, took)
+	}
+}
+
+// A device whose clock is a day off carries commands out that are timely by the
+// fleet's clock, once each, and no others.
+func TestCommandsByTheFleetsClock(t *testing.T) {
+	for _, off := range []time.Duration{-24 * time.Hour, 24 * time.Hour} {
+		t.Run(off.String(), func(t *testing.T) {
+			f := newFleet(t, "127.0.0.1")
+			r := &running{engine: newEngine(), source: &source{}, ready: make(chan struct{}), fleetTime: func() time.Time { return time.Now().Add(off) }}
+			r.source.set(callout.PSK(f.psk, deviceID))
+			f.runAs(t.TempDir(), r)
+			f.await("a report", func(s wire.DeviceState) bool { return s.Device == deviceID })
+			for name, tc := range map[string]struct {
+				expires time.Time
+				want    bool
+			}{
+				"timely":  {time.Now().Add(off + time.Minute), true},
+				"expired": {time.Now().Add(off - time.Minute), false},
+				"neither": {time.Now().Add(off / 2), false},
+			} {
+				c := wire.Command{SchemaVersion: 1, Device: deviceID, Verb: wire.VerbPing, Nonce: "nonce-0123456789-" + name, Expires: tc.expires}
+				sealed := must(wire.Seal(wire.KindCommand, c, f.key))(t)
+				if reply, ok := f.ask("ping", c.Nonce, sealed, patience); !ok || (reply.Error == nil) != tc.want {
+					t.Errorf("%s: answered %v: %+v", name, ok, reply)
+				}
+				if _, ok := f.ask("ping", c.Nonce, sealed, 300*time.Millisecond); ok && tc.want {
+					t.Errorf("%s: carried out again", name)
+				}
+			}
+		})
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -43,7 +44,7 @@ func run(ctx context.Context, c config.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	source, err := source(c)
+	source, now, err := source(c)
 	if err != nil {
 		return err
 	}
@@ -65,6 +66,7 @@ func run(ctx context.Context, c config.Config, log *slog.Logger) error {
 			})
 		},
 		Inventory:  func() wire.Inventory { return inventory.Collect("/", c.StateDir) },
+		FleetTime:  now,
 		Supervisor: newSystemd(log),
 		Log:        log,
 	})
@@ -77,19 +79,21 @@ func run(ctx context.Context, c config.Config, log *slog.Logger) error {
 	return err
 }
 
-// source is what the agent proves with who it is.
-func source(c config.Config) (credential.Source, error) {
+// source is what the agent proves with who it is, and what knows the fleet's
+// time; nil when nothing does.
+func source(c config.Config) (credential.Source, func() time.Time, error) {
 	if c.Credentials.Type == config.CredentialPSK {
-		return credential.PSK{User: c.DeviceID, File: c.Credentials.File}, nil
+		return credential.PSK{User: c.DeviceID, File: c.Credentials.File}, nil, nil
 	}
 	roots, err := roots(c.Credentials.CAFile)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return credential.NewOIDC(credential.OIDCConfig{
+	oidc := credential.NewOIDC(credential.OIDCConfig{
 		Issuer: c.Credentials.Issuer, Project: c.Credentials.Project, File: c.Credentials.File,
 		HTTPClient: credential.HTTPClient(roots),
-	}), nil
+	})
+	return oidc, oidc.Now, nil
 }
 
 func engine(c config.Config, boot string, log *slog.Logger) (agent.Engine, string) {

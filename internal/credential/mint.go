@@ -44,10 +44,22 @@ const (
 type minter struct {
 	cfg    OIDCConfig
 	tokens string       // token endpoint, once it is known
-	ahead  atomic.Int64 // nanoseconds that the issuer's clock is ahead of ours
+	clock  atomic.Pointer[issuerClock]
 }
 
-func (m *minter) now() time.Time { return m.cfg.Clock().Add(time.Duration(m.ahead.Load())) }
+func (m *minter) now() time.Time { return m.clock.Load().at(m.cfg.Clock()) }
+
+// issuerClock is what the issuer's clock said at a moment of ours. It goes on by
+// the time that passes, whatever our clock is set to meanwhile.
+type issuerClock struct{ theirs, ours time.Time }
+
+// at is the issuer's time at a moment of ours; that itself before anything is known.
+func (c *issuerClock) at(ours time.Time) time.Time {
+	if c == nil {
+		return ours
+	}
+	return c.theirs.Add(ours.Sub(c.ours))
+}
 
 // refusal is an answer of the issuer that is no token (RFC 6749, 5.2).
 type refusal struct {
@@ -79,10 +91,10 @@ func (m *minter) mint(ctx context.Context) (Secret, time.Duration, error) {
 			return "", 0, err
 		}
 	}
-	believed := m.ahead.Load()
+	believed := m.clock.Load()
 	token, lifetime, err := m.exchange(ctx, key)
 	var refused *refusal
-	if errors.As(err, &refused) && time.Duration(m.ahead.Load()-believed).Abs() > clockTolerance {
+	if errors.As(err, &refused) && m.now().Sub(believed.at(m.cfg.Clock())).Abs() > clockTolerance {
 		token, lifetime, err = m.exchange(ctx, key)
 	}
 	if errors.As(err, &refused) {
@@ -215,20 +227,18 @@ func HTTPClient(roots *x509.CertPool) *http.Client {
 	}}
 }
 
-// noteClock learns by how much the issuer's clock differs from ours. What is
-// within the way's time is taken for no difference.
+// noteClock learns what the issuer's clock says. A difference within the way's
+// time is taken for none.
 func (m *minter) noteClock(date string, began time.Time) {
 	theirs, err := http.ParseTime(date)
 	if err != nil {
 		return
 	}
-	now := m.cfg.Clock()
-	// Wall clocks, not monotonic ones, are what is compared.
-	ahead := theirs.Sub(began.Round(0).Add(now.Sub(began) / 2))
-	if ahead.Abs() <= clockTolerance {
-		ahead = 0
+	ours := began.Add(m.cfg.Clock().Sub(began) / 2)
+	if theirs.Sub(ours.Round(0)).Abs() <= clockTolerance { // of wall clocks, not of monotonic ones
+		theirs = ours.Round(0)
 	}
-	m.ahead.Store(int64(ahead))
+	m.clock.Store(&issuerClock{theirs, ours})
 }
 
 // secure: a token sent in the clear is everybody's.
