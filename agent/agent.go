@@ -113,11 +113,13 @@ type Agent struct {
 	// Each receives once for any number of signals.
 	look, reconcile, report, announce, beat chan struct{}
 
-	mu     sync.Mutex
-	held   *disk.Desired    // last accepted; nil before the first
-	fetch  map[string]error // deployments whose current state could not be fetched
-	broken map[string]error // deployments whose state cannot be decoded
-	faults faults
+	mu   sync.Mutex
+	held *disk.Desired // last accepted; nil before the first
+	// unstored: it is not on the disk.
+	unstored bool
+	fetch    map[string]error // deployments whose current state could not be fetched
+	broken   map[string]error // deployments whose state cannot be decoded
+	faults   faults
 }
 
 // faults are what keeps the device from working on its manifest.
@@ -136,6 +138,9 @@ func New(cfg Config) (*Agent, error) {
 		cfg: cfg, timing: cfg.Timing, log: cfg.Log.With("device", cfg.Device), started: time.Now().UTC(),
 		look: make(chan struct{}, 1), reconcile: make(chan struct{}, 1), report: make(chan struct{}, 1),
 		announce: make(chan struct{}, 1), beat: make(chan struct{}, 1),
+	}
+	if err := disk.Tidy(cfg.StateDir); err != nil {
+		a.log.Warn("what interrupted writes left cannot be removed", "error", err)
 	}
 	var err error
 	if a.keys, err = newKeyring(cfg.Keys); err != nil {

@@ -62,7 +62,8 @@ func (a *Agent) syncLoop(ctx context.Context) {
 		case <-a.look:
 		case <-look.C:
 		case <-time.After(a.timing.Tick):
-			continue // alive, and nothing to do
+			a.store() // what a full disk kept from it
+			continue
 		case <-retry.after(err):
 		}
 		look.Reset(jittered(a.timing.Look))
@@ -138,6 +139,7 @@ func (a *Agent) accept(ctx context.Context, held *disk.Desired, m wire.Manifest)
 	changed := newManifest || len(fetched) > 0
 	a.held, a.fetch = next, failed
 	if changed {
+		a.unstored = true
 		a.apply()
 	}
 	a.mu.Unlock()
@@ -146,8 +148,7 @@ func (a *Agent) accept(ctx context.Context, held *disk.Desired, m wire.Manifest)
 		signal(a.reconcile)
 		signal(a.report)
 		// Stored after it is in force: a full disk must not stop an update.
-		err := disk.SaveDesired(a.cfg.StateDir, next)
-		a.setFault(func(f *faults) *error { return &f.disk }, err)
+		a.store()
 	}
 	if newManifest {
 		a.log.Info("manifest accepted", "revision", m.Revision, "deployments", len(m.Deployments), "fetched", len(fetched), "failed", len(failed))
@@ -157,6 +158,23 @@ func (a *Agent) accept(ctx context.Context, held *disk.Desired, m wire.Manifest)
 		errs = append(errs, fmt.Errorf("deployment %s: %w", name, failed[name]))
 	}
 	return errors.Join(errs...)
+}
+
+// store puts what is held on the disk, if that is not there yet.
+func (a *Agent) store() {
+	a.mu.Lock()
+	held, due := a.held, a.unstored
+	a.mu.Unlock()
+	if !due {
+		return
+	}
+	err := disk.SaveDesired(a.cfg.StateDir, held)
+	if err == nil {
+		a.mu.Lock()
+		a.unstored = false // only this loop changes what is held
+		a.mu.Unlock()
+	}
+	a.setFault(func(f *faults) *error { return &f.disk }, err)
 }
 
 // fetchAll gets the states of entries, a few at a time.

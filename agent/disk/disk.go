@@ -20,6 +20,18 @@ const (
 	fileMode fs.FileMode = 0o600
 )
 
+// unfinished is how the files are named that are being written.
+const unfinished = ".new-*"
+
+// Tidy removes what writes left in dir that a crash or a full disk cut off.
+func Tidy(dir string) error {
+	left, err := filepath.Glob(filepath.Join(dir, unfinished))
+	for _, path := range left {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
+}
+
 // ErrTorn says that a file is not what was written: cut, or changed.
 var ErrTorn = errors.New("checksum does not match")
 
@@ -31,7 +43,7 @@ func writeSummed(path string, data []byte) (err error) {
 	if err := os.MkdirAll(dir, dirMode); err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(dir, ".new-*")
+	tmp, err := os.CreateTemp(dir, unfinished)
 	if err != nil {
 		return err
 	}

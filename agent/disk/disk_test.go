@@ -165,3 +165,22 @@ func TestTagKey(t *testing.T) {
 		t.Errorf("where nothing can be written: %q, %v", key, err)
 	}
 }
+
+func TestTidy(t *testing.T) {
+	dir := t.TempDir()
+	if err := SaveDesired(dir, desired(1, "x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, ".new-123"), []byte("cut o"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Tidy(dir); err != nil {
+		t.Error(err)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, ".*")); len(left) != 0 || err != nil {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	if got, problem := LoadDesired(dir); got == nil || problem != nil {
+		t.Errorf("what was written whole is gone: %v", problem)
+	}
+}
