@@ -38,6 +38,7 @@ type device struct {
 
 const unit = `[Unit]
 After=network.target
+StartLimitIntervalSec=0
 [Service]
 Type=notify
 User=fleet-agent
@@ -153,18 +154,29 @@ func (d *device) user(script string) string {
 // at work again, still without a network.
 func (d *device) rebootOffline() {
 	d.t.Helper()
-	boot := func() string {
-		out, err := d.Run(d.t.Context(), "cat /proc/sys/kernel/random/boot_id")
-		if err != nil {
-			return ""
-		}
-		return out.Stdout
-	}
-	before := boot()
+	before := d.look("cat /proc/sys/kernel/random/boot_id")
 	d.NetworkDown(d.t)
-	d.Sh(d.t, "systemctl --no-block reboot")
-	d.until("the host is up again", func() bool { now := boot(); return now != "" && now != before })
+	d.look("systemctl --no-block reboot")
+	d.until("the host is up again", func() bool {
+		now := d.look("cat /proc/sys/kernel/random/boot_id")
+		return now != "" && now != before
+	})
 }
+
+// look is Sh on a host that may be going down: what does not answer soon, or not
+// well, gives nothing. A shell that outlives its host would keep it from coming back.
+func (d *device) look(script string) string {
+	ctx, cancel := context.WithTimeout(d.t.Context(), 5*time.Second)
+	defer cancel()
+	out, err := d.Run(ctx, script)
+	if err != nil || out.ExitCode != 0 {
+		return ""
+	}
+	return strings.TrimSpace(out.Stdout)
+}
+
+// works says whether the agent does, which it may do only after what it needs.
+func (d *device) works() bool { return d.look("systemctl is-active fleet-agent") == "active" }
 
 // container gives the id of a service's container, or "" without one.
 func (d *device) container(name string) string {

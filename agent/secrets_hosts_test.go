@@ -4,10 +4,7 @@ package agent_test
 
 import (
 	"crypto/ecdh"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -34,10 +31,7 @@ func TestSecretsOnPodman(t *testing.T) {
 	for _, suite := range []string{"bookworm", "trixie"} {
 		t.Run(suite, func(t *testing.T) {
 			d := newDevice(t, suite)
-			key := must(ecdh.X25519().GenerateKey(rand.Reader))(t)
-			der := must(x509.MarshalPKCS8PrivateKey(key))(t)
-			d.write("/etc/fleet-agent/sealing.key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})), 0o400)
-			d.Sh(t, "chown fleet-agent: /etc/fleet-agent/sealing.key")
+			key := d.makeSealingKey()
 			image := registry.PushApp(t, d.registry, "hello", "v1")
 			service := wire.Service{
 				Name: "a", Image: image, Ports: []string{"8080:8080"}, User: "1000",
@@ -62,7 +56,7 @@ func TestSecretsOnPodman(t *testing.T) {
 			onDisk := func(password string) string {
 				return d.Sh(t, "sync; grep -rlaF "+password+" / --exclude-dir=proc --exclude-dir=sys --exclude-dir=run --exclude-dir=dev 2>/dev/null || true")
 			}
-			d.fleet.deploySealed("web", 1, key.PublicKey(), material(first), service, other)
+			d.fleet.deploySealed("web", 1, key, material(first), service, other)
 			d.fleet.await("running", phase("web", 1, wire.PhaseRunning))
 			shows(first)
 			if found := onDisk(first); found != "" {
@@ -75,8 +69,7 @@ func TestSecretsOnPodman(t *testing.T) {
 			a, b := d.container("fleet-web-a"), d.container("fleet-web-b")
 			d.rebootOffline()
 			d.until("containers run", func() bool {
-				out, err := d.Run(t.Context(), "systemctl is-active fleet-agent")
-				return err == nil && out.ExitCode == 0 && len(lines(d.user("podman ps -q --filter status=running"))) == 2
+				return d.works() && len(lines(d.user("podman ps -q --filter status=running"))) == 2
 			})
 			d.NetworkUp(t)
 			shows(first)
@@ -84,7 +77,7 @@ func TestSecretsOnPodman(t *testing.T) {
 				t.Error("the reboot replaced a container")
 			}
 
-			d.fleet.deploySealed("web", 2, key.PublicKey(), material(second), service, other)
+			d.fleet.deploySealed("web", 2, key, material(second), service, other)
 			d.fleet.awaitFor(2*patience, "rotated", phase("web", 2, wire.PhaseRunning))
 			shows(second)
 			if d.container("fleet-web-a") == a || d.container("fleet-web-b") != b {

@@ -147,9 +147,8 @@ func (a *Agent) accept(ctx context.Context, held *disk.Desired, m wire.Manifest)
 	if changed {
 		signal(a.reconcile)
 		signal(a.report)
-		// Stored after it is in force: a full disk must not stop an update.
-		a.store()
 	}
+	a.store() // after it is in force: a full disk must not stop an update
 	if newManifest {
 		a.log.Info("manifest accepted", "revision", m.Revision, "deployments", len(m.Deployments), "fetched", len(fetched), "failed", len(failed))
 	}

@@ -61,17 +61,29 @@ func (r *Runtime) Restart(ctx context.Context, t wire.Target) error {
 	}
 	var errs []error
 	for _, c := range list {
-		if k, ours := keyOf(c.Labels); ours {
-			errs = append(errs, r.intents.SetStopped(k.String(), false)) // who restarts wants it running
+		k, ours := keyOf(c.Labels)
+		if !ours {
+			continue
 		}
+		errs = append(errs, r.intents.SetStopped(k.String(), false)) // who restarts wants it running
+		r.hold(k, true)
 		errs = append(errs, r.restart(ctx, c))
+		r.hold(k, false)
 	}
 	return errors.Join(errs...)
 }
 
+// hold keeps the worker of a service from it, or no longer. A start that comes
+// between Podman's stopping a container and cleaning up after it makes the stop fail.
+func (r *Runtime) hold(k key, held bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.worker(k).held = held
+	r.later(0)
+}
+
 // restart does not use Podman's own restart: with pasta (Podman 5) that fails
-// at times, since the old pasta still holds the ports. A worker may be first
-// to start the container again, which is as good.
+// at times, since the old pasta still holds the ports.
 func (r *Runtime) restart(ctx context.Context, c Summary) error {
 	if err := r.client.Stop(ctx, c.ID, r.stopTimeout(c)); err != nil {
 		return err

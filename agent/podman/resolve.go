@@ -151,8 +151,14 @@ func pullFault(err error, reference string) error {
 	return because(wire.ReasonPullFailed, err)
 }
 
+// isFull says whether an error is the disk's: the kernel's, or that of Podman's
+// database.
 func isFull(err error) bool {
-	return err != nil && (strings.Contains(err.Error(), "no space left on device") || strings.Contains(err.Error(), "disk quota exceeded"))
+	if err == nil {
+		return false
+	}
+	text := err.Error()
+	return strings.Contains(text, "no space left on device") || strings.Contains(text, "disk quota exceeded") || strings.Contains(text, "database or disk is full")
 }
 
 // runs32 are architectures whose processors run those of the value as well.

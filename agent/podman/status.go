@@ -80,6 +80,9 @@ func (r *Runtime) setState(w *worker, phase wire.Phase, message string) {
 func (r *Runtime) failed(w *worker, err error) {
 	s := w.state
 	s.Phase, s.Message, s.Reason, s.Health = wire.PhaseFailed, wire.ClipMessage(err.Error()), reasonOf(err), ""
+	if s.Reason == "" && isFull(err) {
+		s.Reason = wire.ReasonDiskFull
+	}
 	r.put(w, s)
 }
 

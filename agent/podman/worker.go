@@ -15,6 +15,9 @@ import (
 const (
 	firstRetry = time.Second
 	lastRetry  = 5 * time.Minute
+	// fullRetry is the most on a full disk: trying costs little, and it may be
+	// a person who makes room and waits.
+	fullRetry = 10 * time.Second
 	// waitRetry is when to look again at what Podman itself is at work on.
 	waitRetry = time.Second
 	// exitSettles is what Podman needs to record that a container ended.
@@ -32,6 +35,7 @@ type worker struct {
 	key       key
 	busy      bool
 	look      bool // something changed while busy
+	held      bool // a person restarts it: nothing is done meanwhile
 	exists    bool // a container was there at the last look
 	uid       string
 	target    string // hash that failures and notBefore are about
@@ -66,6 +70,9 @@ func (r *Runtime) run(ctx context.Context, w *worker) {
 	case err != nil:
 		w.failures++
 		delay := retryDelay(w.failures)
+		if isFull(err) {
+			delay = min(delay, fullRetry)
+		}
 		w.notBefore = time.Now().Add(delay)
 		r.failed(w, err)
 		r.log.Warn("service failed", "deployment", w.key.deployment, "service", w.key.service,
@@ -105,7 +112,7 @@ func (r *Runtime) settle(ctx context.Context, w *worker) error {
 		}
 		r.mu.Lock()
 		target := r.wanted(w.key)
-		kept := r.kept(w.key)
+		kept := r.kept(w.key) || w.held
 		w.exists = len(have) > 0
 		r.mu.Unlock()
 		if kept {

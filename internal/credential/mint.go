@@ -43,7 +43,7 @@ const (
 // minter talks to the issuer. Its caller lets one at a time in.
 type minter struct {
 	cfg    OIDCConfig
-	tokens string       // token endpoint, once it is known
+	tokens string // token endpoint, once it is known
 	clock  atomic.Pointer[issuerClock]
 }
 

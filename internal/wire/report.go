@@ -71,7 +71,7 @@ const (
 	ReasonPullFailed        Reason = "PullFailed"        // the registry does not answer, refuses, or has no such image
 	ReasonImageNotPresent   Reason = "ImageNotPresent"   // and pullPolicy is never
 	ReasonWrongArchitecture Reason = "WrongArchitecture" // the image is for other processors
-	ReasonDiskFull          Reason = "DiskFull"          // no room for the image
+	ReasonDiskFull          Reason = "DiskFull"          // no room for the image, or for what Podman has to note
 	ReasonNameTaken         Reason = "NameTaken"         // by a container that is not this service's
 )
 

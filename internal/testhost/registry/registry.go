@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,8 +25,8 @@ import (
 type Server struct {
 	listener net.Listener
 	http     *http.Server
-	done     chan error
 	login    *Login
+	close    func() error
 }
 
 // Login is what a registry asks for, by HTTP basic authentication.
@@ -50,7 +51,7 @@ func start(t testing.TB, addr string, login *Login) *Server {
 	if err != nil {
 		t.Fatalf("start a registry: %v", err)
 	}
-	s, err := serve(l, t.TempDir(), login)
+	s, err := serveTo(l, t.TempDir(), login)
 	if err != nil {
 		t.Fatalf("start a registry: %v", err)
 	}
@@ -64,9 +65,9 @@ func start(t testing.TB, addr string, login *Login) *Server {
 
 // Serve runs a registry on a listener that is already open, which it closes in
 // the end, with its content in dir.
-func Serve(l net.Listener, dir string) (*Server, error) { return serve(l, dir, nil) }
+func Serve(l net.Listener, dir string) (*Server, error) { return serveTo(l, dir, nil) }
 
-func serve(l net.Listener, dir string, login *Login) (*Server, error) {
+func serveTo(l net.Listener, dir string, login *Login) (*Server, error) {
 	blobs := filepath.Join(dir, "blobs")
 	if err := os.MkdirAll(blobs, 0o755); err != nil {
 		return nil, errors.Join(err, l.Close())
@@ -79,10 +80,17 @@ func serve(l net.Listener, dir string, login *Login) (*Server, error) {
 	s := &Server{
 		listener: l,
 		http:     &http.Server{Handler: login.guard(store), ReadHeaderTimeout: 10 * time.Second},
-		done:     make(chan error, 1),
 		login:    login,
 	}
-	go func() { s.done <- s.http.Serve(l) }()
+	done := make(chan error, 1)
+	go func() { done <- s.http.Serve(l) }()
+	s.close = sync.OnceValue(func() error {
+		err := s.http.Close()
+		if serve := <-done; !errors.Is(serve, http.ErrServerClosed) {
+			err = errors.Join(err, serve)
+		}
+		return err
+	})
 	return s, nil
 }
 
@@ -104,11 +112,5 @@ func (l *Login) guard(next http.Handler) http.Handler {
 // Addr is where the registry listens and how its images' names begin.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
-// Close stops the registry; its content stays.
-func (s *Server) Close() error {
-	err := s.http.Close()
-	if serve := <-s.done; !errors.Is(serve, http.ErrServerClosed) {
-		err = errors.Join(err, serve)
-	}
-	return err
-}
+// Close stops the registry; its content stays. Closing it again is fine.
+func (s *Server) Close() error { return s.close() }
