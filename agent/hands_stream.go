@@ -12,7 +12,8 @@ import (
 
 const (
 	streamLease = wire.StreamLeaseSeconds * time.Second
-	// batchDelay is how long output waits for more before it is sent.
+	// batchDelay is the least time between two parts that are not full. What
+	// comes after a pause is sent at once: somebody waits for it.
 	batchDelay = 20 * time.Millisecond
 )
 
@@ -121,6 +122,7 @@ func (s *stream) Write(p []byte) (int, error) {
 func (s *stream) pump() (next uint64, rest []byte, err error) {
 	var received uint64
 	var due <-chan time.Time
+	var sent time.Time // the last part with data
 	ripe := false
 	lease := time.NewTimer(streamLease)
 	defer lease.Stop()
@@ -135,13 +137,13 @@ func (s *stream) pump() (next uint64, rest []byte, err error) {
 			if err := reply(rest[:n]); err != nil {
 				return next, nil, err
 			}
-			rest, ripe, due = rest[n:], false, nil
+			rest, ripe, due, sent = rest[n:], false, nil, time.Now()
 		}
 		in := s.in
 		if len(rest) >= wire.MaxPartBytes {
 			in = nil // until some of it is gone
 		} else if len(rest) > 0 && due == nil && !ripe {
-			due = time.After(batchDelay)
+			due = time.After(batchDelay - time.Since(sent))
 		}
 		select {
 		case data, more := <-in:

@@ -35,11 +35,7 @@ type terminal = interface {
 
 // Exec runs a command in the container of a service.
 func (r *Runtime) Exec(ctx context.Context, req wire.ExecRequest, in terminal, out io.Writer) (int, error) {
-	c, err := r.running(ctx, req.Target)
-	if err != nil {
-		return 0, err
-	}
-	s, err := r.client.startExec(ctx, c.ID, req)
+	s, err := r.startExec(ctx, req)
 	if err != nil {
 		return 0, err
 	}
@@ -58,9 +54,44 @@ func (r *Runtime) Exec(ctx context.Context, req wire.ExecRequest, in terminal, o
 		out = stdoutFrames{out}
 	}
 	if _, err := io.Copy(out, s.output); err != nil {
-		return 0, errors.Join(fmt.Errorf("read the output of the command in %s: %w", short(c.ID), err), context.Cause(ctx))
+		return 0, errors.Join(fmt.Errorf("read the output of the command in %s: %w", short(s.container), err), context.Cause(ctx))
 	}
 	return s.wait(ctx)
+}
+
+// startExec starts a command in the container that is known to run, or that
+// turns out to. To ask Podman before would be most of the time that a person waits.
+func (r *Runtime) startExec(ctx context.Context, req wire.ExecRequest) (*execSession, error) {
+	id := r.knownToRun(req.Target)
+	if id != "" {
+		if s, err := r.client.startExec(ctx, id, req); !hasStatus(err, http.StatusNotFound) && !hasStatus(err, http.StatusConflict) {
+			return s, err
+		}
+	}
+	c, err := r.running(ctx, req.Target)
+	if err != nil {
+		return nil, err
+	}
+	return r.client.startExec(ctx, c.ID, req)
+}
+
+// knownToRun gives the container that t is about, if that is one service which
+// ran when it was last looked at; else "".
+func (r *Runtime) knownToRun(t wire.Target) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d := r.deployments[t.Deployment]
+	if d == nil || t.Service == "" && len(d.order) != 1 {
+		return ""
+	}
+	k := key{t.Deployment, t.Service}
+	if t.Service == "" {
+		k = d.order[0]
+	}
+	if w := r.workers[k]; w != nil && w.state.Phase == wire.PhaseRunning {
+		return w.state.ContainerID
+	}
+	return ""
 }
 
 // running gives the one running container that t is about.
@@ -84,10 +115,11 @@ func (s stdoutFrames) Write(p []byte) (int, error) {
 
 // execSession is a command under way, on a connection of its own.
 type execSession struct {
-	client *Client
-	id     string
-	conn   *net.UnixConn
-	output io.Reader
+	client    *Client
+	container string
+	id        string
+	conn      *net.UnixConn
+	output    io.Reader
 }
 
 func (c *Client) startExec(ctx context.Context, container string, req wire.ExecRequest) (*execSession, error) {
@@ -102,7 +134,7 @@ func (c *Client) startExec(ctx context.Context, container string, req wire.ExecR
 	if err := c.call(ctx, http.MethodPost, "/containers/"+container+"/exec", nil, create, &made); err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	s := &execSession{client: c, id: made.ID}
+	s := &execSession{client: c, container: container, id: made.ID}
 	start := map[string]any{"Detach": false, "Tty": req.TTY}
 	if req.TTY && req.Size != (wire.Size{}) {
 		start["h"], start["w"] = req.Size.Rows, req.Size.Columns

@@ -62,3 +62,34 @@ func TestHands(t *testing.T) {
 		t.Errorf("changes %v", got)
 	}
 }
+
+// A command goes straight to the container that is known to run, and is tried
+// once more where that turns out to be another one by now.
+func TestExecInWhatIsKnownToRun(t *testing.T) {
+	f := newFake(t)
+	creates, stale := 0, false
+	f.serve("POST /containers/{id}/exec", func(w http.ResponseWriter, _ *http.Request) {
+		creates++
+		if stale {
+			stale = false
+			w.WriteHeader(http.StatusConflict)
+			return
+		}
+		_, _ = w.Write([]byte(`{"Id":"e"}`))
+	})
+	f.serve("POST /exec/e/start", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("\x01\x00\x00\x00\x00\x00\x00\x02hi"))
+	})
+	f.serve("GET /exec/e/json", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"ExitCode":3}`)) })
+	r := f.runtime()
+	f.apply(r, desired(t, "web", 1, service("a", "x/a")))
+	f.await(r, "running", func(s map[string]wire.DeploymentState) bool { return everyPhase(s, 1, wire.PhaseRunning) })
+	for want := 1; want <= 2; want++ {
+		creates, stale = 0, want == 2
+		var out bytes.Buffer
+		code, err := r.Exec(t.Context(), wire.ExecRequest{Target: wire.Target{Deployment: "web"}, Command: []string{"x"}}, nil, &out)
+		if err != nil || code != 3 || !strings.HasSuffix(out.String(), "hi") || creates != want {
+			t.Errorf("code %d, %q, %v; asked %d times, want %d", code, out.String(), err, creates, want)
+		}
+	}
+}
