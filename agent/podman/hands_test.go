@@ -78,6 +78,7 @@ func TestExecInWhatIsKnownToRun(t *testing.T) {
 		_, _ = w.Write([]byte(`{"Id":"e"}`))
 	})
 	f.serve("POST /exec/e/start", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Connection", "close") // the output's end
 		_, _ = w.Write([]byte("\x01\x00\x00\x00\x00\x00\x00\x02hi"))
 	})
 	f.serve("GET /exec/e/json", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"ExitCode":3}`)) })
