@@ -247,3 +247,40 @@ func containers(t testing.TB, h *testhost.Host) string {
 	t.Helper()
 	return strings.TrimSpace(h.Sh(t, `cd /; runuser -u fleet-agent -- env XDG_RUNTIME_DIR=/run/user/$(id -u fleet-agent) podman ps -a --format '{{.Names}} {{.ID}}' --sort names`))
 }
+
+// fetch is a page of the demo app, and its status.
+func fetch(client *http.Client, ip, path string) (int, string) {
+	resp, err := client.Get("http://" + ip + ":8080" + path)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	var body bytes.Buffer
+	_, err = body.ReadFrom(resp.Body)
+	if err != nil {
+		return 0, err.Error()
+	}
+	return resp.StatusCode, body.String()
+}
+
+// says checks that a page of the demo app has a text.
+func says(client *http.Client, ip, path, want string) func() error {
+	return func() error {
+		if status, body := fetch(client, ip, path); status != http.StatusOK || !strings.Contains(body, want) {
+			return fmt.Errorf("status %d, and not what was asked for", status)
+		}
+		return nil
+	}
+}
+
+// aggregate checks a Deployment's counts.
+func (c *controlPlane) aggregate(ctx context.Context, name string, succeeded, matched int) error {
+	var d fleet.Deployment
+	if err := c.Get(ctx, client.ObjectKey{Namespace: "default", Name: name}, &d); err != nil {
+		return err
+	}
+	if got := d.Status.Aggregate; int(got.Succeeded) != succeeded || int(got.MatchedDeviceCount) != matched {
+		return fmt.Errorf("aggregate is %+v, wanted %d of %d", got, succeeded, matched)
+	}
+	return nil
+}

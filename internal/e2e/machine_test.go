@@ -6,15 +6,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/nationtech/fleetctl/internal/testhost/registry"
 	"github.com/nationtech/fleetctl/internal/testhost/sandbox"
+	"github.com/nationtech/fleetctl/internal/wire"
 	fleet "github.com/nationtech/fleetctl/operator/api/v1alpha1"
 )
 
@@ -29,7 +33,8 @@ func TestDeviceInAMachine(t *testing.T) {
 	for _, arch := range []string{"x86_64", "aarch64"} {
 		t.Run(arch, func(t *testing.T) {
 			sandbox.LeavesNothing(t)
-			d := &device{controlPlane: startControlPlaneAt(t, sandbox.Gateway(t)), t: t, name: "device-" + strings.ReplaceAll(arch, "_", "-"), arch: arch}
+			gateway := sandbox.Gateway(t)
+			d := &device{controlPlane: startControlPlaneAt(t, gateway), t: t, registry: registry.Start(t, gateway+":0"), name: "device-" + strings.ReplaceAll(arch, "_", "-"), arch: arch}
 			d.create()
 			d.createAgain()
 			d.onboard()
@@ -40,6 +45,11 @@ func TestDeviceInAMachine(t *testing.T) {
 				}
 				return nil
 			})
+
+			if arch == "x86_64" { // what it is about does not go by the processor, and emulation takes its time
+				d.limits()
+				d.clockJumps()
+			}
 
 			d.run("vm", "ssh", d.name, "--", "echo kept | sudo tee /marker && sync")
 			d.run("vm", "snapshot", "create", d.name, "onboarded")
@@ -76,6 +86,7 @@ func TestDeviceInAMachine(t *testing.T) {
 type device struct {
 	*controlPlane
 	t          *testing.T
+	registry   *registry.Server
 	name, arch string
 	address    string
 }
@@ -131,10 +142,78 @@ func (d *device) onboard() {
 	type result struct{ Hosts []struct{ Changed int } }
 	for _, first := range []bool{true, false} {
 		got := decode[result](d.t, d.run("onboard", "fleet@"+d.address, "--device-id", d.name, "--ssh-key", filepath.Join(d.configDir, "fleetctl/id_ed25519"),
-			"--known-hosts", d.knownHosts(), "--yes", "-o", "json"))
+			"--known-hosts", d.knownHosts(), "--insecure-registry", d.registry.Addr(), "--yes", "-o", "json"))
 		if len(got.Hosts) != 1 || (got.Hosts[0].Changed > 0) != first {
 			d.t.Fatalf("onboarding, for the first time: %t, gave %+v", first, got)
 		}
+	}
+}
+
+// limits are in force on a real kernel with all controllers, and who goes beyond
+// the memory's is said to have.
+func (d *device) limits() {
+	d.t.Helper()
+	image := registry.PushApp(d.t, d.registry, "hello", "v1")
+	bound := &fleet.Limits{CPUs: "0.5", Memory: "64Mi"}
+	d.deploy("bound", fleet.Service{Name: "web", Image: image, Ports: []fleet.Port{"8080:8080"}, Limits: bound})
+	d.deploy("greedy", fleet.Service{Name: "eater", Image: image, Command: []fleet.Word{"tool", "allocate", "256"}, Limits: bound})
+	eventually(d.t, bootLimit, "the bound one runs", func() error { return d.aggregate(d.t.Context(), "bound", 1, 1) })
+	for file, want := range map[string]string{"memory.max": "67108864", "cpu.max": "50000 100000"} {
+		eventually(d.t, time.Minute, file+" inside", says(http.DefaultClient, d.address, "/file/sys/fs/cgroup/"+file, want))
+	}
+	eventually(d.t, bootLimit, "the greedy one is out of memory", func() error {
+		var found fleet.Deployment
+		if err := d.Get(d.t.Context(), client.ObjectKey{Namespace: "default", Name: "greedy"}, &found); err != nil {
+			return err
+		}
+		if e := found.Status.Aggregate.LastError; e == nil || !strings.Contains(e.Message, "out of memory") {
+			return fmt.Errorf("last error: %+v", e)
+		}
+		return nil
+	})
+	if err := d.Delete(d.t.Context(), &fleet.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "greedy"}}); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// clockJumps sets the device's clock a day forth and a day back: it goes on
+// obeying, and restarts nothing.
+func (d *device) clockJumps() {
+	d.t.Helper()
+	life := func() string {
+		return d.run("inspect", d.name, "bound", "-o", "json")
+	}
+	started := func() string {
+		var all []struct {
+			ID    string `json:"Id"`
+			State struct{ StartedAt string }
+		}
+		if err := json.Unmarshal([]byte(life()), &all); err != nil || len(all) != 1 {
+			d.t.Fatalf("inspect: %v: %s", err, life())
+		}
+		return all[0].ID + " " + all[0].State.StartedAt
+	}
+	before := started()
+	d.run("vm", "ssh", d.name, "--", "sudo timedatectl set-ntp false 2>/dev/null || true")
+	for _, jump := range []string{"+1 day", "-2 days", "+1 day"} {
+		d.run("vm", "ssh", d.name, "--", "sudo date -s '"+jump+"' >/dev/null")
+		d.answers("after the clock jumped " + jump)
+		if now := started(); now != before {
+			d.t.Errorf("the clock jumped %s, and the container is %s, before %s", jump, now, before)
+		}
+	}
+	eventually(d.t, time.Minute, "it still counts", func() error { return d.aggregate(d.t.Context(), "bound", 1, 1) })
+}
+
+// deploy makes a Deployment of one service for the device.
+func (d *device) deploy(name string, service fleet.Service) {
+	d.t.Helper()
+	o := &fleet.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Spec: fleet.DeploymentSpec{
+		TargetSelector: fleet.LabelSelector{MatchLabels: map[string]fleet.LabelValue{"device-id": fleet.LabelValue(d.name)}},
+		Score:          fleet.Score{Type: wire.ScorePodmanV0, Data: fleet.ScoreData{Services: []fleet.Service{service}}},
+	}}
+	if err := d.Create(d.t.Context(), o); err != nil {
+		d.t.Fatal(err)
 	}
 }
 

@@ -264,31 +264,6 @@ func sealedFor(t *testing.T, h *testhost.Host, deployment string) *wire.Sealed {
 	return state.Sealed
 }
 
-// fetch is a page of the demo app, and its status.
-func fetch(client *http.Client, ip, path string) (int, string) {
-	resp, err := client.Get("http://" + ip + ":8080" + path)
-	if err != nil {
-		return 0, err.Error()
-	}
-	defer resp.Body.Close()
-	var body bytes.Buffer
-	_, err = body.ReadFrom(resp.Body)
-	if err != nil {
-		return 0, err.Error()
-	}
-	return resp.StatusCode, body.String()
-}
-
-// says checks that a page of the demo app has a text.
-func says(client *http.Client, ip, path, want string) func() error {
-	return func() error {
-		if status, body := fetch(client, ip, path); status != http.StatusOK || !strings.Contains(body, want) {
-			return fmt.Errorf("status %d, and not what was asked for", status)
-		}
-		return nil
-	}
-}
-
 // nothingIn wants none of the markers in any file below dir.
 func nothingIn(t *testing.T, dir string, markers []string, but ...string) {
 	t.Helper()

@@ -242,18 +242,6 @@ func (c *controlPlane) label(t *testing.T, device, key, value string) {
 	}
 }
 
-// aggregate checks a Deployment's counts.
-func (c *controlPlane) aggregate(ctx context.Context, name string, succeeded, matched int) error {
-	var d fleet.Deployment
-	if err := c.Get(ctx, client.ObjectKey{Namespace: "default", Name: name}, &d); err != nil {
-		return err
-	}
-	if got := d.Status.Aggregate; int(got.Succeeded) != succeeded || int(got.MatchedDeviceCount) != matched {
-		return fmt.Errorf("aggregate is %+v, wanted %d of %d", got, succeeded, matched)
-	}
-	return nil
-}
-
 func isEmpty(t *testing.T, h *testhost.Host) func() error {
 	return func() error {
 		if got := containers(t, h); got != "" {

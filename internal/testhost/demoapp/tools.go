@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -24,6 +25,18 @@ func tool(args []string) (int, error) {
 		fmt.Fprintln(os.Stderr, "to stderr")
 		code, err := strconv.Atoi(args[1])
 		return code, err
+	case "allocate": // so many MiB, and use them
+		n, err := strconv.Atoi(args[1])
+		if err != nil {
+			return 2, err
+		}
+		used := make([]byte, n<<20)
+		for i := 0; i < len(used); i += os.Getpagesize() {
+			used[i] = 1
+		}
+		fmt.Println("allocated", n, "MiB")
+		runtime.KeepAlive(used)
+		return 0, nil
 	case "wait": // for a signal to end it
 		fmt.Println("waiting")
 		for { // the runtime takes an empty select for a deadlock
