@@ -14,6 +14,7 @@ import (
 
 	"github.com/nationtech/fleetctl/agent"
 	"github.com/nationtech/fleetctl/agent/link"
+	"github.com/nationtech/fleetctl/internal/broker/kv"
 	"github.com/nationtech/fleetctl/internal/callout"
 	"github.com/nationtech/fleetctl/internal/credential"
 	"github.com/nationtech/fleetctl/internal/wire"
@@ -279,7 +280,7 @@ func TestRefusesStatesThatWereNotSigned(t *testing.T) {
 	f.desired["other"] = f.desired["db"] // signed, and about another deployment
 	f.publish()
 	f.await("third generation", phase("web", 3, wire.PhaseRunning))
-	if err := f.store.PutDesired(t.Context(), deviceID, "web", []byte(evil)); err != nil {
+	if _, err := f.store.PutDesired(t.Context(), deviceID, "web", []byte(evil), kv.Any); err != nil {
 		t.Fatal(err)
 	}
 	f.revision++

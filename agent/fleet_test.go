@@ -194,7 +194,7 @@ func (f *fleet) remove(name string) {
 	f.t.Helper()
 	delete(f.desired, name)
 	f.publish()
-	if err := f.store.Delete(f.t.Context(), deviceID, name); err != nil {
+	if err := f.store.Delete(f.t.Context(), deviceID, name, kv.Any); err != nil {
 		f.t.Fatal(err)
 	}
 }
@@ -205,7 +205,7 @@ func (f *fleet) publish() {
 	f.revision++
 	m := wire.Manifest{SchemaVersion: 1, Device: deviceID, Revision: f.revision}
 	for name, data := range f.desired {
-		if err := f.store.PutDesired(f.t.Context(), deviceID, name, data); err != nil {
+		if _, err := f.store.PutDesired(f.t.Context(), deviceID, name, data, kv.Any); err != nil {
 			f.t.Fatal(err)
 		}
 		m.Deployments = append(m.Deployments, wire.ManifestEntry{Name: name, SHA256: wire.Hash(data)})
@@ -215,7 +215,7 @@ func (f *fleet) publish() {
 
 func (f *fleet) putManifest(sealed []byte) {
 	f.t.Helper()
-	if err := f.store.PutManifest(f.t.Context(), deviceID, sealed); err != nil {
+	if _, err := f.store.PutManifest(f.t.Context(), deviceID, sealed, kv.Any); err != nil {
 		f.t.Fatal(err)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nationtech/fleetctl/internal/broker/presence"
@@ -136,17 +137,7 @@ func (f *fleet) empty() {
 // run starts an operator and gives what ends it. The test ends it otherwise.
 func (f *fleet) run(election *operator.LeaderElection) (op *operator.Operator, stop func()) {
 	f.Helper()
-	logs := io.Discard
-	if testing.Verbose() {
-		logs = f.Output()
-	}
-	op, err := operator.New(operatortest.Config(f), operator.Options{
-		Store: f.store, Signer: f.signer, Links: f.links, Identities: f, Timing: f.timing, LeaderElection: election,
-		Log: slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: slog.LevelInfo})),
-	})
-	if err != nil {
-		f.Fatal(err)
-	}
+	op = f.operator(operatortest.Config(f), f.store, election)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- op.Run(ctx) }()
@@ -171,6 +162,22 @@ func (f *fleet) run(election *operator.LeaderElection) (op *operator.Operator, s
 }
 
 // start is run, waiting until the operator is ready.
+func (f *fleet) operator(config *rest.Config, store operator.Store, election *operator.LeaderElection) *operator.Operator {
+	f.Helper()
+	logs := io.Discard
+	if testing.Verbose() {
+		logs = f.Output()
+	}
+	op, err := operator.New(config, operator.Options{
+		Store: store, Signer: f.signer, Links: f.links, Identities: f, Timing: f.timing, LeaderElection: election,
+		Log: slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: slog.LevelInfo})),
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	return op
+}
+
 func (f *fleet) start() (stop func()) {
 	f.Helper()
 	op, stop := f.run(nil)

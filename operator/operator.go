@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
@@ -119,6 +120,9 @@ func DefaultTiming() Timing {
 	}
 }
 
+// renewDeadline is how long a leader tries to renew its Lease before it gives up.
+func (t Timing) renewDeadline() time.Duration { return t.LeaseDuration * 2 / 3 }
+
 // Operator is a set of controllers, ready to run.
 type Operator struct {
 	manager  manager.Manager
@@ -146,7 +150,17 @@ func New(restConfig *rest.Config, o Options) (*Operator, error) {
 	}
 	unlimited := rest.CopyConfig(restConfig)
 	unlimited.QPS = -1 // the limiter that adapts does it better
-	mgr, err := manager.New(unlimited, managerOptions(scheme, o))
+	options := managerOptions(scheme, o)
+	if o.LeaderElection != nil {
+		elected, err := elect(restConfig, o.LeaderElection, o.Timing)
+		if err != nil {
+			return nil, fmt.Errorf("operator: elect a leader: %w", err)
+		}
+		options.LeaderElectionResourceLockInterface = elected
+		unlimited.Wrap(elected.leads.fenced)
+		o.Store = fencedStore{o.Store, elected.leads}
+	}
+	mgr, err := manager.New(unlimited, options)
 	if err != nil {
 		return nil, fmt.Errorf("operator: %w", err)
 	}
@@ -169,9 +183,10 @@ func managerOptions(scheme *runtime.Scheme, o Options) manager.Options {
 		Metrics:                metricsserver.Options{BindAddress: metrics},
 		HealthProbeBindAddress: "0",
 		Controller:             config.Controller{SkipNameValidation: &anyName},
+		Cache:                  cache.Options{DefaultTransform: withoutBookkeeping},
 	}
 	if e := o.LeaderElection; e != nil {
-		lease, renew, retry := o.Timing.LeaseDuration, o.Timing.LeaseDuration*2/3, o.Timing.LeaseDuration/8
+		lease, renew, retry := o.Timing.LeaseDuration, o.Timing.renewDeadline(), o.Timing.LeaseDuration/8
 		out.LeaderElection = true
 		out.LeaderElectionID = leaseName
 		out.LeaderElectionNamespace = e.Namespace

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -89,4 +90,19 @@ func checkLabel(key, value string) error {
 		return nil
 	}
 	return fmt.Errorf("label %.80q=%.80q: %s", key, value, strings.Join(problems, "; "))
+}
+
+// withoutBookkeeping keeps of managedFields, which are half of an object's size,
+// what is asked about here.
+func withoutBookkeeping(o any) (any, error) {
+	if object, err := meta.Accessor(o); err == nil {
+		var kept []metav1.ManagedFieldsEntry
+		for _, f := range object.GetManagedFields() {
+			if f.Manager == v1alpha1.ManagerAgent {
+				kept = append(kept, f)
+			}
+		}
+		object.SetManagedFields(kept)
+	}
+	return o, nil
 }

@@ -14,13 +14,16 @@ type Store interface {
 	ReportStore
 }
 
-// DesiredStore is the bucket of what devices should run.
+// DesiredStore is the bucket of what devices should run. A write names the
+// revision that it follows, 0 for none, and fails with kv.ErrConflict when
+// somebody else wrote the key since.
 type DesiredStore interface {
-	Keys(ctx context.Context) ([]string, error)
+	Keys(ctx context.Context) (map[string]uint64, error) // with their revisions
 	Get(ctx context.Context, b wire.Bucket, key string) (kv.Value, error)
-	PutManifest(ctx context.Context, device string, sealed []byte) error
-	PutDesired(ctx context.Context, device, deployment string, data []byte) error
-	Delete(ctx context.Context, device, deployment string) error
+	PutManifest(ctx context.Context, device string, sealed []byte, after uint64) (revision uint64, err error)
+	PutDesired(ctx context.Context, device, deployment string, data []byte, after uint64) (revision uint64, err error)
+	// Delete leaves what was written after that revision.
+	Delete(ctx context.Context, device, deployment string, revision uint64) error
 }
 
 // ReportStore is the buckets that devices write. A watch lasts until its ctx

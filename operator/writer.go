@@ -2,7 +2,6 @@ package operator
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -10,9 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/nationtech/fleetctl/internal/broker/kv"
 	"github.com/nationtech/fleetctl/internal/wire"
 	"github.com/nationtech/fleetctl/operator/desired"
 )
@@ -37,11 +33,16 @@ type storedDevice struct {
 	keys     map[string]storedKey // by deployment name
 	manifest map[string]string    // hash by deployment name; nil: none that is ours
 	revision uint64               // of the newest manifest known, here or on the device
+	sequence uint64               // of the stored manifest in the bucket; 0: there is none
 	stale    bool                 // the device has a newer revision than is stored
 	told     time.Time            // when the manifest was written, or read at the start
+	// doubtful are the keys that somebody else wrote: read again before the next
+	// write.
+	doubtful map[string]struct{}
 }
 
 type storedKey struct {
+	sequence   uint64 // in the bucket
 	uid, hash  string
 	generation int64     // by which the device knows the score
 	at         time.Time // when it was written
@@ -62,6 +63,9 @@ func newWriter(store DesiredStore, signer Signer, now func() time.Time, log *slo
 // Deployments that lost a key.
 func (wr *writer) sync(ctx context.Context, device string, w want, always bool) (released []string, err error) {
 	d := wr.device(device)
+	if err := wr.settle(ctx, d); err != nil {
+		return nil, err
+	}
 	wr.mu.Lock()
 	keys, manifest := maps.Clone(d.keys), always || d.manifest != nil
 	wr.mu.Unlock()
@@ -74,10 +78,11 @@ func (wr *writer) sync(ctx context.Context, device string, w want, always bool) 
 		if old.hash == s.Hash {
 			continue
 		}
-		if err := wr.store.PutDesired(ctx, device, name, s.Bytes); err != nil {
-			return released, err
+		sequence, err := wr.store.PutDesired(ctx, device, name, s.Bytes, old.sequence)
+		if err != nil {
+			return released, wr.doubt(d, wire.DesiredKey(device, name), err)
 		}
-		wr.setKey(device, name, storedKey{uid: s.UID, hash: s.Hash, generation: s.Generation, at: wr.now(), tag: s.Tag})
+		wr.setKey(device, name, storedKey{sequence: sequence, uid: s.UID, hash: s.Hash, generation: s.Generation, at: wr.now(), tag: s.Tag})
 		if old.uid != "" && old.uid != s.UID {
 			released = append(released, old.uid)
 		}
@@ -96,7 +101,7 @@ func (wr *writer) sync(ctx context.Context, device string, w want, always bool) 
 		if _, wanted := hashes[name]; wanted {
 			continue
 		}
-		if err := wr.store.Delete(ctx, device, name); err != nil {
+		if err := wr.store.Delete(ctx, device, name, keys[name].sequence); err != nil {
 			return released, err
 		}
 		wr.dropKey(device, name)
@@ -120,12 +125,14 @@ func (wr *writer) putManifest(ctx context.Context, device string, d *storedDevic
 	wr.mu.Lock()
 	d.revision = revision // also if the put fails: it may have arrived
 	d.manifest = nil
+	after := d.sequence
 	wr.mu.Unlock()
-	if err := wr.store.PutManifest(ctx, device, sealed); err != nil {
-		return err
+	sequence, err := wr.store.PutManifest(ctx, device, sealed, after)
+	if err != nil {
+		return wr.doubt(d, wire.ManifestKey(device), err)
 	}
 	wr.mu.Lock()
-	d.manifest, d.stale, d.told = hashes, false, wr.now()
+	d.manifest, d.sequence, d.stale, d.told = hashes, sequence, false, wr.now()
 	wr.mu.Unlock()
 	wr.log.Debug("manifest written", "device", device, "revision", revision, "deployments", len(hashes))
 	return nil
@@ -251,72 +258,5 @@ func (wr *writer) dropKey(device, name string) {
 	delete(wr.holders[uid], device)
 	if len(wr.holders[uid]) == 0 {
 		delete(wr.holders, uid)
-	}
-}
-
-// loaders is how many keys are read at a time.
-const loaders = 64
-
-// load reads the whole bucket.
-func (wr *writer) load(ctx context.Context) error {
-	keys, err := wr.store.Keys(ctx)
-	if err != nil {
-		return err
-	}
-	group, gctx := errgroup.WithContext(ctx)
-	group.SetLimit(loaders)
-	for _, key := range keys {
-		group.Go(func() error { return wr.loadKey(gctx, key) })
-	}
-	return group.Wait()
-}
-
-func (wr *writer) loadKey(ctx context.Context, key string) error {
-	device, deployment, ok := wire.ParseDesiredKey(key)
-	if !ok {
-		wr.log.Warn("a key that is none of ours is left alone", "bucket", wire.BucketDesired, "key", key)
-		return nil
-	}
-	v, err := wr.store.Get(ctx, wire.BucketDesired, key)
-	switch {
-	case errors.Is(err, kv.ErrNotFound):
-		return nil
-	case err != nil:
-		return err
-	case deployment == "":
-		wr.loadManifest(device, v.Data)
-	default:
-		uid, generation, tag := originOf(v.Data)
-		wr.setKey(device, deployment, storedKey{uid: uid, hash: wire.Hash(v.Data), generation: generation, at: v.At, tag: tag})
-	}
-	return nil
-}
-
-// loadManifest remembers a manifest. One that devices would not trust counts
-// as none, so that it is written anew, with a revision above what it claims.
-func (wr *writer) loadManifest(device string, sealed []byte) {
-	d := wr.device(device)
-	var m wire.Manifest
-	err := wire.Open(wire.KindManifest, sealed, wr.signer.Pinned().Keys, &m)
-	if err == nil {
-		err = m.Validate(device)
-	}
-	if err != nil {
-		wr.log.Warn("a stored manifest is not ours and is written anew", "device", device, "err", err)
-		m = unverifiedManifest(sealed)
-		if !desired.PlausibleRevision(m.Revision, wr.now()) {
-			m.Revision = 0
-		}
-	}
-	wr.mu.Lock()
-	defer wr.mu.Unlock()
-	d.revision = max(d.revision, m.Revision)
-	if err == nil {
-		// When it was written is not known: as if now, so that an operator that
-		// starts does not tell a whole fleet again by its last heartbeats.
-		d.manifest, d.told = map[string]string{}, wr.now()
-		for _, e := range m.Deployments {
-			d.manifest[e.Name] = e.SHA256
-		}
 	}
 }

@@ -2,7 +2,6 @@ package operator
 
 import (
 	"context"
-	"encoding/json"
 	"maps"
 	"slices"
 
@@ -11,59 +10,53 @@ import (
 
 // audit compares the bucket's keys with what is remembered and gives the
 // devices that differ: keys that vanished, as after a wipe, and keys that
-// nobody put there.
+// somebody else wrote, such as an operator that did not know yet that it leads no
+// more.
 func (wr *writer) audit(ctx context.Context) ([]string, error) {
 	before := wr.snapshot()
-	keys, err := wr.store.Keys(ctx)
+	present, err := wr.store.Keys(ctx)
 	if err != nil {
 		return nil, err
 	}
-	present := make(map[string]struct{}, len(keys))
+	now := wr.snapshot()
 	differ := map[string]struct{}{}
-	for _, key := range keys {
+	for key, sequence := range present {
 		device, deployment, ok := wire.ParseDesiredKey(key)
-		if !ok {
+		// What is written in the meantime is as it is now, or as it was.
+		if !ok || before[key] == sequence || now[key] == sequence {
 			continue
 		}
-		present[key] = struct{}{}
+		d := wr.device(device)
 		if deployment != "" && !wr.has(device, deployment) {
-			wr.setKey(device, deployment, storedKey{})
-			differ[device] = struct{}{}
+			wr.setKey(device, deployment, storedKey{sequence: sequence})
 		}
+		wr.mu.Lock()
+		d.suspect(key)
+		wr.mu.Unlock()
+		differ[device] = struct{}{}
 	}
-	for device, names := range before {
-		for _, name := range names {
-			key := wire.ManifestKey(device)
-			if name != "" {
-				key = wire.DesiredKey(device, name)
-			}
-			if _, ok := present[key]; ok {
-				continue
-			}
-			wr.lost(device, name)
-			differ[device] = struct{}{}
+	for key, sequence := range before {
+		if _, ok := present[key]; ok || now[key] != sequence {
+			continue
 		}
+		device, deployment, _ := wire.ParseDesiredKey(key)
+		wr.lost(device, deployment)
+		differ[device] = struct{}{}
 	}
-	out := make([]string, 0, len(differ))
-	for device := range differ {
-		out = append(out, device)
-	}
-	return out, nil
+	return slices.Collect(maps.Keys(differ)), nil
 }
 
-// snapshot lists the stored deployments of each device; "" is its manifest. It
-// is taken before the keys are listed, so that a key which is written in
-// between is not thought lost.
-func (wr *writer) snapshot() map[string][]string {
+// snapshot lists the keys that are thought stored, with their sequences.
+func (wr *writer) snapshot() map[string]uint64 {
 	wr.mu.Lock()
 	defer wr.mu.Unlock()
-	out := make(map[string][]string, len(wr.devices))
+	out := make(map[string]uint64, 2*len(wr.devices))
 	for id, d := range wr.devices {
-		if d.manifest != nil {
-			out[id] = append(out[id], "")
+		if d.sequence > 0 {
+			out[wire.ManifestKey(id)] = d.sequence
 		}
-		for name := range d.keys {
-			out[id] = append(out[id], name)
+		for name, key := range d.keys {
+			out[wire.DesiredKey(id, name)] = key.sequence
 		}
 	}
 	return out
@@ -80,6 +73,7 @@ func (wr *writer) has(device, name string) bool {
 	return ok
 }
 
+// lost forgets a key that is not stored any more; "" names the manifest.
 func (wr *writer) lost(device, name string) {
 	if name != "" {
 		wr.dropKey(device, name)
@@ -88,31 +82,7 @@ func (wr *writer) lost(device, name string) {
 	d := wr.device(device)
 	wr.mu.Lock()
 	defer wr.mu.Unlock()
-	d.manifest = nil
-}
-
-// originOf is the uid of the Deployment that a stored desired state came from,
-// and the generation; nothing when it cannot be told.
-func originOf(data []byte) (uid string, generation int64, tag string) {
-	var s wire.DesiredState
-	if json.Unmarshal(data, &s) != nil {
-		return "", 0, ""
-	}
-	if s.Sealed != nil {
-		tag = s.Sealed.Tag
-	}
-	return s.UID, s.Generation, tag
-}
-
-// unverifiedManifest reads a manifest without believing it: only its revision
-// is of use, to write a greater one.
-func unverifiedManifest(sealed []byte) wire.Manifest {
-	var e wire.Envelope
-	var m wire.Manifest
-	if json.Unmarshal(sealed, &e) != nil || json.Unmarshal(e.Payload, &m) != nil {
-		return wire.Manifest{}
-	}
-	return m
+	d.manifest, d.sequence = nil, 0
 }
 
 // known lists the devices that something is remembered of.

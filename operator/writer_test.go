@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nationtech/fleetctl/internal/broker/kv"
 	"github.com/nationtech/fleetctl/internal/signing"
 	"github.com/nationtech/fleetctl/internal/wire"
 	"github.com/nationtech/fleetctl/operator/desired"
@@ -129,7 +130,7 @@ func TestLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := store.PutManifest(t.Context(), "pi-1", forged); err != nil {
+	if _, err := store.PutManifest(t.Context(), "pi-1", forged, kv.Any); err != nil {
 		t.Fatal(err)
 	}
 	wr = newTestWriter(store, signer)
@@ -154,10 +155,10 @@ func TestAuditFindsWhatWentAndWhatCame(t *testing.T) {
 	if differ, err := wr.audit(t.Context()); err != nil || len(differ) != 0 {
 		t.Fatalf("nothing changed, and yet %v, %v", differ, err)
 	}
-	if err := store.PutDesired(t.Context(), "pi-2", "stray", []byte("{}")); err != nil {
+	if _, err := store.PutDesired(t.Context(), "pi-2", "stray", []byte("{}"), 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Delete(t.Context(), "pi-1", "a"); err != nil {
+	if err := store.Delete(t.Context(), "pi-1", "a", kv.Any); err != nil {
 		t.Fatal(err)
 	}
 	differ, err := wr.audit(t.Context())
@@ -183,5 +184,77 @@ func TestARevisionThatCannotBeOursIsIgnored(t *testing.T) {
 	mustSync(t, wr, want{}, true)
 	if wr.accepted("pi-1", wr.revision("pi-1")) {
 		t.Error("the device has what is stored, and yet a newer manifest is wanted")
+	}
+}
+
+// TestAWriterThatWasOvertaken: a second writer, which took over, changes what the
+// first one wrote. The first cannot write over that, and its successor finds what
+// the first wrote of what it had left alone.
+func TestAWriterThatWasOvertaken(t *testing.T) {
+	store, signer := memstore.New(), openSigner(t)
+	old := newTestWriter(store, signer)
+	one, two, three := stateOf("ua", "1"), stateOf("ua", "2"), stateOf("ua", "3")
+	mustSync(t, old, wanting(map[string]*desired.State{"a": one}), true)
+	heir := newTestWriter(store, signer)
+	if err := heir.load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	mustSync(t, heir, wanting(map[string]*desired.State{"a": two}), true)
+	before := store.Snapshot()
+	if _, err := old.sync(t.Context(), "pi-1", wanting(map[string]*desired.State{"a": three}), true); !errors.Is(err, kv.ErrConflict) {
+		t.Fatalf("overtaken, and yet: %v", err)
+	}
+	if _, err := old.sync(t.Context(), "pi-2", want{}, true); err != nil {
+		t.Fatal(err) // nobody else wrote that
+	}
+	if after := store.Snapshot(); string(after["pi-1"]) != string(before["pi-1"]) || string(after["pi-1.a"]) != string(two.Bytes) {
+		t.Errorf("the store has %q", after)
+	}
+
+	differ, err := heir.audit(t.Context())
+	if err != nil || !slices.Equal(differ, []string{"pi-2"}) {
+		t.Fatalf("differ %v, %v", differ, err)
+	}
+	// Once it knows what is there, it writes after it, and never backwards.
+	was := heir.revision("pi-1")
+	syncAgain(t, old, wanting(map[string]*desired.State{"a": three}))
+	if old.revision("pi-1") <= was {
+		t.Errorf("revision %d after %d", old.revision("pi-1"), was)
+	}
+	if differ, err := heir.audit(t.Context()); err != nil || !slices.Equal(differ, []string{"pi-1", "pi-2"}) && !slices.Equal(differ, []string{"pi-2", "pi-1"}) {
+		t.Fatalf("differ %v, %v", differ, err)
+	}
+	syncAgain(t, heir, wanting(map[string]*desired.State{"a": two}))
+	if got := store.Snapshot(); string(got["pi-1.a"]) != string(two.Bytes) || heir.revision("pi-1") <= old.revision("pi-1") {
+		t.Errorf("the store has %q", got)
+	}
+}
+
+// syncAgain is sync as the queue calls it: once more for each key in doubt.
+func syncAgain(t *testing.T, wr *writer, w want) {
+	t.Helper()
+	var err error
+	for range 3 {
+		if _, err = wr.sync(t.Context(), "pi-1", w, true); err == nil {
+			return
+		}
+	}
+	t.Fatal(err)
+}
+
+// TestAWipeIsWrittenAnew: keys that are not there any more conflict once.
+func TestAWipeIsWrittenAnew(t *testing.T) {
+	store := memstore.New()
+	wr := newTestWriter(store, openSigner(t))
+	a := wanting(map[string]*desired.State{"a": stateOf("ua", "1")})
+	b := wanting(map[string]*desired.State{"a": stateOf("ua", "2")})
+	mustSync(t, wr, a, true)
+	store.Wipe()
+	if _, err := wr.sync(t.Context(), "pi-1", b, true); !errors.Is(err, kv.ErrConflict) {
+		t.Fatalf("wiped, and yet: %v", err)
+	}
+	syncAgain(t, wr, b)
+	if got := store.Snapshot(); string(got["pi-1.a"]) != string(b.states["a"].Bytes) || got["pi-1"] == nil {
+		t.Errorf("the store has %q", got)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/nationtech/fleetctl/internal/broker/kv"
 	"github.com/nationtech/fleetctl/internal/callout"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
@@ -46,10 +47,10 @@ func checkDeviceWorks(t *testing.T, f *fleet, d *device) {
 	if err := d.nc.FlushTimeout(patience); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.store.PutDesired(ctx, d.id, "web", []byte(`{"deployment":"web"}`)); err != nil {
+	if _, err := f.store.PutDesired(ctx, d.id, "web", []byte(`{"deployment":"web"}`), kv.Any); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.store.PutManifest(ctx, d.id, []byte(`{"manifest":1}`)); err != nil {
+	if _, err := f.store.PutManifest(ctx, d.id, []byte(`{"manifest":1}`), kv.Any); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := hints.NextMsg(patience); err != nil {

@@ -101,10 +101,10 @@ func (j *judge) stimulus(t *testing.T) {
 			t.Errorf("the victim cannot report to %s: %v", b, err)
 		}
 	}
-	if err := j.f.store.PutDesired(ctx, victimID, "web", []byte(secret)); err != nil {
+	if _, err := j.f.store.PutDesired(ctx, victimID, "web", []byte(secret), kv.Any); err != nil {
 		t.Error(err)
 	}
-	if err := j.f.store.PutManifest(ctx, victimID, []byte(secret)); err != nil {
+	if _, err := j.f.store.PutManifest(ctx, victimID, []byte(secret), kv.Any); err != nil {
 		t.Error(err)
 	}
 	for _, key := range []string{wire.ManifestKey(victimID), wire.DesiredKey(victimID, "web")} {
@@ -197,7 +197,7 @@ func leak(loot string) (excerpt string, found bool) {
 // the control plane that was acknowledged is behind it in the queue.
 func (j *judge) drain(t *testing.T) {
 	t.Helper()
-	if err := j.f.store.PutManifest(timeout(t), canaryID, []byte("x")); err != nil {
+	if _, err := j.f.store.PutManifest(timeout(t), canaryID, []byte("x"), kv.Any); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.victim.nc.FlushTimeout(patience); err != nil {

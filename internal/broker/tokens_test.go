@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/nationtech/fleetctl/internal/broker/kv"
 	"github.com/nationtech/fleetctl/internal/identity/role"
 	"github.com/nationtech/fleetctl/internal/issuer"
 	"github.com/nationtech/fleetctl/internal/issuer/issuertest"
@@ -124,7 +125,7 @@ func TestTwoRoles(t *testing.T) {
 		nats.CustomInboxPrefix("_INBOX_viewer"), nats.Timeout(patience)))(t)
 	defer both.Close()
 	desired := wire.BucketDesired.DirectGetSubject(wire.ManifestKey("pi-9"))
-	if err := f.store.PutManifest(timeout(t), "pi-9", []byte("seen")); err != nil {
+	if _, err := f.store.PutManifest(timeout(t), "pi-9", []byte("seen"), kv.Any); err != nil {
 		t.Fatal(err)
 	}
 	if msg, err := both.Request(desired, nil, patience); err != nil || string(msg.Data) != "seen" {

@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -92,10 +91,14 @@ func (s *Store) Put(b wire.Bucket, key string, v any) error {
 }
 
 // Keys implements operator.DesiredStore.
-func (s *Store) Keys(context.Context) ([]string, error) {
+func (s *Store) Keys(context.Context) (map[string]uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Collect(maps.Keys(s.buckets[wire.BucketDesired])), nil
+	keys := map[string]uint64{}
+	for key, v := range s.buckets[wire.BucketDesired] {
+		keys[key] = v.Revision
+	}
+	return keys, nil
 }
 
 // Get implements operator.DesiredStore.
@@ -110,24 +113,26 @@ func (s *Store) Get(_ context.Context, b wire.Bucket, key string) (kv.Value, err
 }
 
 // PutManifest implements operator.DesiredStore.
-func (s *Store) PutManifest(_ context.Context, device string, sealed []byte) error {
-	return s.write(wire.ManifestKey(device), sealed)
+func (s *Store) PutManifest(_ context.Context, device string, sealed []byte, after uint64) (uint64, error) {
+	return s.write(wire.ManifestKey(device), sealed, after)
 }
 
 // PutDesired implements operator.DesiredStore.
-func (s *Store) PutDesired(_ context.Context, device, deployment string, data []byte) error {
-	return s.write(wire.DesiredKey(device, deployment), data)
+func (s *Store) PutDesired(_ context.Context, device, deployment string, data []byte, after uint64) (uint64, error) {
+	return s.write(wire.DesiredKey(device, deployment), data, after)
 }
 
 // Delete implements operator.DesiredStore.
-func (s *Store) Delete(_ context.Context, device, deployment string) error {
+func (s *Store) Delete(_ context.Context, device, deployment string, revision uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failing != nil {
 		return s.failing
 	}
 	key := wire.DesiredKey(device, deployment)
-	delete(s.buckets[wire.BucketDesired], key)
+	if s.buckets[wire.BucketDesired][key].Revision <= revision {
+		delete(s.buckets[wire.BucketDesired], key)
+	}
 	s.writes = append(s.writes, "del "+key)
 	s.wake()
 	return nil
@@ -149,15 +154,18 @@ func (s *Store) ForgetDevice(_ context.Context, device string) error {
 	return nil
 }
 
-func (s *Store) write(key string, data []byte) error {
+func (s *Store) write(key string, data []byte, after uint64) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failing != nil {
-		return s.failing
+		return 0, s.failing
+	}
+	if last := s.buckets[wire.BucketDesired][key].Revision; after != kv.Any && after != last {
+		return 0, fmt.Errorf("put %s: %w", key, kv.ErrConflict)
 	}
 	s.set(wire.BucketDesired, key, data)
 	s.writes = append(s.writes, "put "+key)
-	return nil
+	return s.revision, nil
 }
 
 func (s *Store) set(b wire.Bucket, key string, data []byte) {

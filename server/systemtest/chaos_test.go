@@ -97,6 +97,7 @@ func TestClusterSurvivesItsParts(t *testing.T) {
 		c.awaitReady(victim)
 	}
 
+	probe.stopLeader(t)
 	probe.undo()
 
 	close(stop)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -54,8 +55,7 @@ func TestDesiredState(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		slices.Sort(keys)
-		return keys
+		return slices.Sorted(maps.Keys(keys))
 	}
 	ok := func(err error) {
 		t.Helper()
@@ -63,14 +63,25 @@ func TestDesiredState(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	put := func(deployment, value string, after uint64) (revision uint64) {
+		t.Helper()
+		revision, err := store.PutDesired(ctx, "pi-1", deployment, []byte(value), after)
+		ok(err)
+		return revision
+	}
+	manifest := func(device string) {
+		t.Helper()
+		_, err := store.PutManifest(ctx, device, []byte("1"), 0)
+		ok(err)
+	}
 	if got := keys(); len(got) != 0 {
 		t.Fatalf("fresh bucket has %q", got)
 	}
-	ok(store.PutDesired(ctx, "pi-1", "web", []byte("1")))
-	ok(store.PutDesired(ctx, "pi-1", "db", []byte("1")))
-	ok(store.PutManifest(ctx, "pi-1", []byte("1")))
-	ok(store.PutManifest(ctx, "pi-10", []byte("1")))
-	ok(store.PutDesired(ctx, "pi-1", "web", []byte("2")))
+	first := put("web", "1", 0)
+	put("db", "1", 0)
+	manifest("pi-1")
+	manifest("pi-10")
+	second := put("web", "2", first)
 	if got, want := keys(), []string{"pi-1", "pi-1.db", "pi-1.web", "pi-10"}; !slices.Equal(got, want) {
 		t.Fatalf("keys %q, want %q", got, want)
 	}
@@ -78,12 +89,26 @@ func TestDesiredState(t *testing.T) {
 		t.Fatalf("%+v, %v", v, err)
 	}
 
-	ok(store.Delete(ctx, "pi-1", "web"))
-	ok(store.Delete(ctx, "pi-1", "web"))
+	// Who does not know of the second write changes nothing.
+	for _, after := range []uint64{0, first} {
+		if _, err := store.PutDesired(ctx, "pi-1", "web", []byte("late"), after); !errors.Is(err, kv.ErrConflict) {
+			t.Errorf("written after revision %d: %v", after, err)
+		}
+		ok(store.Delete(ctx, "pi-1", "web", after))
+	}
+	if v, err := store.Get(ctx, wire.BucketDesired, "pi-1.web"); err != nil || string(v.Data) != "2" {
+		t.Fatalf("%+v, %v", v, err)
+	}
+
+	ok(store.Delete(ctx, "pi-1", "web", second))
+	ok(store.Delete(ctx, "pi-1", "web", second))
 	if _, err := store.Get(ctx, wire.BucketDesired, "pi-1.web"); !errors.Is(err, kv.ErrNotFound) {
 		t.Fatalf("deleted key: %v", err)
 	}
-	ok(store.PutDesired(ctx, "pi-1", "web", []byte("3")))
+	if _, err := store.PutDesired(ctx, "pi-1", "web", []byte("late"), second); !errors.Is(err, kv.ErrConflict) {
+		t.Errorf("written after a revision that is gone: %v", err)
+	}
+	put("web", "3", 0)
 	ok(store.ForgetDevice(ctx, "pi-1"))
 	if got, want := keys(), []string{"pi-10"}; !slices.Equal(got, want) {
 		t.Fatalf("keys %q, want %q", got, want)
@@ -98,17 +123,19 @@ func TestRefusals(t *testing.T) {
 	store := open(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := store.PutManifest(ctx, "pi-1", make([]byte, wire.BucketDesired.MaxValueBytes())); err != nil {
+	if _, err := store.PutManifest(ctx, "pi-1", make([]byte, wire.BucketDesired.MaxValueBytes()), kv.Any); err != nil {
 		t.Errorf("the largest value was refused: %v", err)
 	}
-	if err := store.PutManifest(ctx, "pi-1", make([]byte, wire.BucketDesired.MaxValueBytes()+1)); !errors.Is(err, kv.ErrTooLarge) {
+	if _, err := store.PutManifest(ctx, "pi-1", make([]byte, wire.BucketDesired.MaxValueBytes()+1), kv.Any); !errors.Is(err, kv.ErrTooLarge) {
 		t.Errorf("too large: %v", err)
 	}
 	for _, id := range []string{"", "*", ">", "a.b", "A", "é"} {
+		_, manifest := store.PutManifest(ctx, id, nil, kv.Any)
+		_, desired := store.PutDesired(ctx, id, "web", nil, kv.Any)
+		_, deployment := store.PutDesired(ctx, "pi-1", id, nil, kv.Any)
 		for what, err := range map[string]error{
-			"manifest": store.PutManifest(ctx, id, nil), "desired": store.PutDesired(ctx, id, "web", nil),
-			"deployment": store.PutDesired(ctx, "pi-1", id, nil), "delete": store.Delete(ctx, "pi-1", id),
-			"forget": store.ForgetDevice(ctx, id),
+			"manifest": manifest, "desired": desired, "deployment": deployment,
+			"delete": store.Delete(ctx, "pi-1", id, kv.Any), "forget": store.ForgetDevice(ctx, id),
 		} {
 			var bad *wire.NameError
 			if !errors.As(err, &bad) {

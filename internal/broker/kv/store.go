@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -26,6 +27,13 @@ var ErrNotFound = errors.New("no such key")
 
 // ErrTooLarge says that a value does not fit its bucket.
 var ErrTooLarge = errors.New("too large")
+
+// ErrConflict says that a key has another revision than the writer knows of:
+// somebody else wrote it, or it was wiped.
+var ErrConflict = errors.New("somebody else wrote it")
+
+// Any stands for whatever revision a key has, or none.
+const Any = ^uint64(0)
 
 // Store reads and writes the fleet's buckets. It is safe for concurrent use.
 type Store struct {
@@ -50,33 +58,36 @@ type Value struct {
 	At       time.Time // by the broker's clock
 }
 
-// PutManifest writes a device's manifest, a sealed wire.Manifest. The broker
-// hints the device.
-func (s *Store) PutManifest(ctx context.Context, device string, sealed []byte) error {
+// PutManifest writes a device's manifest, a sealed wire.Manifest, over the one
+// of revision after (0: over none), and gives the revision that it has now.
+// ErrConflict: the key is not as it was after that revision. The broker hints
+// the device.
+func (s *Store) PutManifest(ctx context.Context, device string, sealed []byte, after uint64) (revision uint64, err error) {
 	if err := wire.ValidateDeviceID(device); err != nil {
-		return err
+		return 0, err
 	}
-	return s.put(ctx, wire.BucketDesired, wire.ManifestKey(device), sealed)
+	return s.put(ctx, wire.BucketDesired, wire.ManifestKey(device), sealed, after)
 }
 
-// PutDesired writes one deployment of a device, a wire.DesiredState. It causes
-// no hint: write the manifest afterwards.
-func (s *Store) PutDesired(ctx context.Context, device, deployment string, data []byte) error {
+// PutDesired writes one deployment of a device, a wire.DesiredState, as
+// PutManifest does. It causes no hint: write the manifest afterwards.
+func (s *Store) PutDesired(ctx context.Context, device, deployment string, data []byte, after uint64) (revision uint64, err error) {
+	key, err := desiredKey(device, deployment)
+	if err != nil {
+		return 0, err
+	}
+	return s.put(ctx, wire.BucketDesired, key, data, after)
+}
+
+// Delete forgets one deployment of a device, up to that revision: what somebody
+// else wrote since then stays. Nothing of the key remains, also no marker;
+// forgetting what is not there is no error.
+func (s *Store) Delete(ctx context.Context, device, deployment string, revision uint64) error {
 	key, err := desiredKey(device, deployment)
 	if err != nil {
 		return err
 	}
-	return s.put(ctx, wire.BucketDesired, key, data)
-}
-
-// Delete forgets one deployment of a device. Nothing of the key remains, also
-// no marker; forgetting what is not there is no error.
-func (s *Store) Delete(ctx context.Context, device, deployment string) error {
-	key, err := desiredKey(device, deployment)
-	if err != nil {
-		return err
-	}
-	return s.purge(ctx, wire.BucketDesired, key)
+	return s.purge(ctx, wire.BucketDesired, key, revision)
 }
 
 // DeleteManifest forgets a device's manifest. An agent that finds no manifest
@@ -85,7 +96,7 @@ func (s *Store) DeleteManifest(ctx context.Context, device string) error {
 	if err := wire.ValidateDeviceID(device); err != nil {
 		return err
 	}
-	return s.purge(ctx, wire.BucketDesired, wire.ManifestKey(device))
+	return s.purge(ctx, wire.BucketDesired, wire.ManifestKey(device), Any)
 }
 
 // ForgetDevice removes everything about a device that is gone for good: its
@@ -105,7 +116,7 @@ func (s *Store) ForgetDevice(ctx context.Context, device string) error {
 		{wire.BucketInfo, wire.InfoKey(device)},
 		{wire.BucketHeartbeat, wire.HeartbeatKey(device)},
 	} {
-		all.Go(func() error { return s.purge(ctx, key.bucket, key.key) })
+		all.Go(func() error { return s.purge(ctx, key.bucket, key.key, Any) })
 	}
 	return all.Wait()
 }
@@ -132,26 +143,29 @@ func (s *Store) Get(ctx context.Context, b wire.Bucket, key string) (Value, erro
 	}
 }
 
-// Keys lists the keys of desired-state: manifests (a device id) and deployments
-// (wire.ParseDesiredKey). There is no order.
-func (s *Store) Keys(ctx context.Context) ([]string, error) {
+// Keys lists the keys of desired-state, manifests (a device id) and deployments
+// (wire.ParseDesiredKey), each with its revision.
+func (s *Store) Keys(ctx context.Context) (map[string]uint64, error) {
 	bucket, err := s.bucket(ctx, wire.BucketDesired)
 	if err != nil {
 		return nil, err
 	}
-	lister, err := bucket.ListKeys(ctx, jetstream.IgnoreDeletes())
+	watcher, err := bucket.WatchAll(ctx, jetstream.MetaOnly(), jetstream.IgnoreDeletes())
 	if err != nil {
 		return nil, unavailable(fmt.Errorf("list keys of %s: %w", wire.BucketDesired, err))
 	}
-	defer func() { _ = lister.Stop() }()
-	var keys []string
+	defer func() { _ = watcher.Stop() }()
+	keys := map[string]uint64{}
 	for {
 		select {
-		case key, ok := <-lister.Keys():
+		case entry, ok := <-watcher.Updates():
 			if !ok {
-				return keys, ctx.Err()
+				return nil, fmt.Errorf("list keys of %s: %w", wire.BucketDesired, errors.Join(nats.ErrConnectionClosed, ctx.Err()))
 			}
-			keys = append(keys, key)
+			if entry == nil { // the marker of the end
+				return keys, nil
+			}
+			keys[entry.Key()] = entry.Revision()
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -166,21 +180,37 @@ func (s *Store) bucket(ctx context.Context, b wire.Bucket) (jetstream.KeyValue, 
 	return bucket, nil
 }
 
-func (s *Store) put(ctx context.Context, b wire.Bucket, key string, data []byte) error {
+func (s *Store) put(ctx context.Context, b wire.Bucket, key string, data []byte, after uint64) (revision uint64, err error) {
 	if most := b.MaxValueBytes(); len(data) > int(most) {
-		return fmt.Errorf("put %s in %s: %d bytes, at most %d: %w", key, b, len(data), most, ErrTooLarge)
+		return 0, fmt.Errorf("put %s in %s: %d bytes, at most %d: %w", key, b, len(data), most, ErrTooLarge)
+	}
+	var opts []jetstream.PublishOpt
+	if after != Any {
+		opts = append(opts, jetstream.WithExpectLastSequencePerSubject(after))
 	}
 	// No message id: writes are idempotent, and a guessed id drops a write.
-	if _, err := s.js.Publish(ctx, b.Subject(key), data); err != nil {
-		return unavailable(fmt.Errorf("put %s in %s: %w", key, b, err))
+	ack, err := s.js.Publish(ctx, b.Subject(key), data, opts...)
+	if err != nil {
+		if refusal := (*jetstream.APIError)(nil); errors.As(err, &refusal) && slices.Contains(wrongSequence, refusal.ErrorCode) {
+			err = fmt.Errorf("%w (%s)", ErrConflict, refusal.Description)
+		}
+		return 0, unavailable(fmt.Errorf("put %s in %s: %w", key, b, err))
 	}
-	return nil
+	return ack.Sequence, nil
 }
 
-func (s *Store) purge(ctx context.Context, b wire.Bucket, key string) error {
+// wrongSequence are JetStream's words for ErrConflict: the second is a cluster's,
+// when another write of the key is on its way.
+var wrongSequence = []jetstream.ErrorCode{jetstream.JSErrCodeStreamWrongLastSequence, jetstream.JSErrCodeStreamWrongLastSequenceConstant}
+
+func (s *Store) purge(ctx context.Context, b wire.Bucket, key string, revision uint64) error {
+	opts := []jetstream.StreamPurgeOpt{jetstream.WithPurgeSubject(b.Subject(key))}
+	if revision != Any {
+		opts = append(opts, jetstream.WithPurgeSequence(revision+1)) // up to, and without
+	}
 	stream, err := s.js.Stream(ctx, b.Stream())
 	if err == nil {
-		err = stream.Purge(ctx, jetstream.WithPurgeSubject(b.Subject(key)))
+		err = stream.Purge(ctx, opts...)
 	}
 	if err != nil {
 		return unavailable(fmt.Errorf("forget %s in %s: %w", key, b, err))
