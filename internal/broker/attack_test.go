@@ -193,38 +193,3 @@ func TestHostileIDs(t *testing.T) {
 		}
 	}
 }
-
-// TestFlood measures another device's round trip while one floods.
-func TestFlood(t *testing.T) {
-	const most = 250 * time.Millisecond
-	f := newFleet(t)
-	victim := f.device(t, victimID)
-	flooding, stop := f.rawAs(t, "evil"), make(chan struct{})
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		payload := strings.Repeat("A", 60<<10)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				flooding.pub(ownSubjects("evil")[0], "", payload)
-			}
-		}
-	}()
-	var worst time.Duration
-	for range 200 {
-		began := time.Now()
-		if err := victim.put(wire.BucketHeartbeat, wire.HeartbeatKey(victimID), []byte("x")); err != nil {
-			t.Fatal(err)
-		}
-		worst = max(worst, time.Since(began))
-	}
-	close(stop)
-	<-stopped
-	t.Logf("worst round trip during a flood: %s", worst)
-	if worst > most {
-		t.Errorf("worst round trip %s, at most %s", worst, most)
-	}
-}

@@ -50,6 +50,7 @@ type Broker struct {
 	xkey   nkeys.KeyPair
 	conns  []*nats.Conn
 
+	admission   *admission
 	stopKeeping context.CancelFunc
 }
 
@@ -69,7 +70,7 @@ func start(ctx context.Context, cfg Config, configured func(accounts.Keys) accou
 	if err := secretfile.EnsureDir(cfg.DataDir); err != nil {
 		return nil, err
 	}
-	b := &Broker{}
+	b := &Broker{admission: newAdmission()}
 	opts, err := b.options(cfg, configured)
 	if err != nil {
 		return nil, fmt.Errorf("configure NATS server: %w", err)
@@ -149,7 +150,7 @@ func (b *Broker) options(cfg Config, configured func(accounts.Keys) accounts.Fil
 	opts.AuthCallout = callout
 	opts.ServerName = "fleet-server"
 	opts.Host, opts.Port = host, port
-	opts.TLS, opts.TLSConfig = true, cfg.TLS
+	opts.TLS, opts.TLSConfig = true, b.admission.paced(cfg.TLS)
 	opts.TLSTimeout = tlsTimeout.Seconds()
 	opts.AuthTimeout = accounts.AuthTimeout.Seconds()
 	opts.PingInterval, opts.MaxPingsOut = wire.PingInterval, accounts.MaxPingsOut
@@ -212,6 +213,14 @@ func (b *Broker) Ready() bool {
 // CalloutKeys are what internal/callout signs decisions and decrypts requests
 // with. They last as long as the server.
 func (b *Broker) CalloutKeys() (issuer, xkey nkeys.KeyPair) { return b.issuer, b.xkey }
+
+// Deciding is for a callout in this process: it is called when a decision begins,
+// and what it gives when it is made. The server lets clients in at the pace at
+// which they are decided about.
+func (b *Broker) Deciding() (done func()) {
+	b.admission.asked()
+	return b.admission.decided
+}
 
 // ConnectOperator is for kv.Open: writes desired state, watches reports.
 func (b *Broker) ConnectOperator() (*nats.Conn, error) { return b.connect(accounts.RoleOperator) }

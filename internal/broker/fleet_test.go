@@ -60,6 +60,7 @@ type fleet struct {
 	denied   map[string]bool
 	tokens   map[string]string
 	flapping []string
+	floods   []presence.Flood
 }
 
 func newFleet(t testing.TB) *fleet {
@@ -74,6 +75,11 @@ func newFleetWith(t testing.TB, run starter) *fleet {
 }
 
 func newFleetOn(t testing.TB, ca *pki.CA, on plane) *fleet {
+	t.Helper()
+	return newFleetLimited(t, ca, on, presence.DefaultLimits())
+}
+
+func newFleetLimited(t testing.TB, ca *pki.CA, on plane, limits presence.Limits) *fleet {
 	t.Helper()
 	f := &fleet{t: t, ca: ca, broker: on, issuer: issuertest.Start(t), denied: map[string]bool{}, tokens: map[string]string{}}
 	f.operator = must(f.broker.ConnectOperator())(t)
@@ -94,10 +100,16 @@ func newFleetOn(t testing.TB, ca *pki.CA, on plane) *fleet {
 	}))(t)
 	f.key = make([]byte, 32)
 	copy(f.key, "a fleet key for tests alone")
+	guard := presence.NewGuard(limits)
+	go guard.Watch(t.Context(), must(f.broker.ConnectPresence())(t), f.presence, testLog(t), func(flood presence.Flood) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.floods = append(f.floods, flood)
+	})
 	issuer, xkey := f.broker.CalloutKeys()
 	must(callout.Start(t.Context(), callout.Config{
 		Conn: must(f.broker.ConnectCallout())(t), Issuer: issuer, XKey: xkey, FleetKey: f.key,
-		Tokens: f.issuer.Verifier(t.Context()), DevicePrefix: "device-", Denied: denied,
+		Tokens: f.issuer.Verifier(t.Context()), DevicePrefix: "device-", Denied: denied, Held: guard.Held,
 		Log: slog.New(slog.DiscardHandler),
 	}))(t)
 	f.judge = must(nats.Connect(f.url(), nats.Token(f.issuer.Token("judge", role.Admin)), nats.RootCAs(ca.Path()),

@@ -142,6 +142,13 @@ func (r *raw) settle() (up bool) {
 	return r.sync(want)
 }
 
+// up says whether the server has not hung up yet.
+func (r *raw) up() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.closed
+}
+
 func (r *raw) bytes() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -58,9 +59,14 @@ type Config struct {
 	Passwords func(device string) bool
 	// Denied keeps devices out that are revoked or not enrolled. It is asked
 	// at each connect and must not block; nil denies none.
-	Denied  func(device string) bool
-	Metrics prometheus.Registerer // may be nil
-	Log     *slog.Logger
+	Denied func(device string) bool
+	// Held keeps devices out for a while that misbehaved; as Denied.
+	Held func(device string) bool
+	// Deciding is called when a request arrives, and what it gives once it is
+	// answered; may be nil.
+	Deciding func() (done func())
+	Metrics  prometheus.Registerer // may be nil
+	Log      *slog.Logger
 }
 
 // LoadFleetKey reads the key that devices' passwords come from, and makes it
@@ -91,6 +97,8 @@ func CheckFleetKey(key []byte) error {
 // Callout answers authorization requests.
 type Callout struct {
 	cfg     Config
+	signer  *signer
+	boxes   *boxes
 	policy  policy
 	limits  *limiter
 	metrics *metrics
@@ -106,17 +114,26 @@ func Start(ctx context.Context, cfg Config) (*Callout, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start auth callout: %w", err)
 	}
-	c := &Callout{cfg: cfg, limits: newLimiter(), metrics: m, waiting: make(chan struct{}, maxWaiting)}
+	signs, err := newSigner(cfg.Issuer)
+	if err != nil {
+		return nil, fmt.Errorf("start auth callout: issuer's key: %w", err)
+	}
+	sealed, err := newBoxes(cfg.XKey)
+	if err != nil {
+		return nil, fmt.Errorf("start auth callout: xkey: %w", err)
+	}
+	c := &Callout{cfg: cfg, signer: signs, boxes: sealed, limits: newLimiter(), metrics: m, waiting: make(chan struct{}, maxWaiting)}
 	c.policy = policy{
 		fleetKey: cfg.FleetKey,
 		password: cfg.Passwords,
 		grants:   cfg.Grants,
 		prefix:   cfg.DevicePrefix,
 		denied:   cfg.Denied,
+		held:     cfg.Held,
 		allow:    func(name string) bool { return c.limits.allow(name, time.Now()) },
 	}
-	requests := make(chan *nats.Msg, backlog)
-	sub, err := cfg.Conn.ChanQueueSubscribe(requestSubject, queue, requests)
+	requests := make(chan asked, backlog)
+	sub, err := cfg.Conn.QueueSubscribe(requestSubject, queue, func(msg *nats.Msg) { c.take(requests, msg) })
 	if err != nil {
 		return nil, fmt.Errorf("start auth callout: %w", err)
 	}
@@ -130,8 +147,8 @@ func Start(ctx context.Context, cfg Config) (*Callout, error) {
 				select {
 				case <-ctx.Done():
 					return
-				case msg := <-requests:
-					c.answer(ctx, msg)
+				case a := <-requests:
+					c.answer(ctx, a)
 				}
 			}
 		}()
@@ -140,18 +157,39 @@ func Start(ctx context.Context, cfg Config) (*Callout, error) {
 	return c, nil
 }
 
+// asked is a request, and when it arrived.
+type asked struct {
+	*nats.Msg
+	at   time.Time
+	done func()
+}
+
+// take queues a request; one that does not fit is dropped.
+func (c *Callout) take(requests chan<- asked, msg *nats.Msg) {
+	a := asked{Msg: msg, at: time.Now(), done: func() {}}
+	if c.cfg.Deciding != nil {
+		a.done = sync.OnceFunc(c.cfg.Deciding())
+	}
+	select {
+	case requests <- a:
+	default:
+		a.done()
+		c.metrics.dropped.Inc()
+	}
+}
+
 // answer decides one request. Without an answer the server refuses the client
 // when its patience ends, so every readable request gets one.
-func (c *Callout) answer(ctx context.Context, msg *nats.Msg) {
-	began := time.Now()
+func (c *Callout) answer(ctx context.Context, msg asked) {
 	xkey := msg.Header.Get(serverKey)
 	req, err := c.open(msg.Data, xkey)
 	if err != nil {
+		msg.done()
 		c.metrics.dropped.Inc()
 		c.cfg.Log.Warn("authorization request not readable", "op", "callout", "error", err)
 		return
 	}
-	finish := func(r request) { c.finish(msg, req, r, began) }
+	finish := func(r request) { c.finish(msg, req, r) }
 	r := request{User: req.ConnectOptions.Username, Password: req.ConnectOptions.Password}
 	token := req.ConnectOptions.Token
 	if token == "" {
@@ -174,6 +212,7 @@ func (c *Callout) answer(ctx context.Context, msg *nats.Msg) {
 		// stranger with made-up key ids would stop a fleet.
 		select {
 		case c.waiting <- struct{}{}:
+			msg.done() // as far as others are concerned
 			go func() {
 				defer func() { <-c.waiting }()
 				ctx, cancel := context.WithTimeout(ctx, issuerTimeout)
@@ -191,13 +230,14 @@ func (c *Callout) answer(ctx context.Context, msg *nats.Msg) {
 }
 
 // finish decides what was asked, records it, and answers.
-func (c *Callout) finish(msg *nats.Msg, req *jwt.AuthorizationRequestClaims, r request, began time.Time) {
+func (c *Callout) finish(msg asked, req *jwt.AuthorizationRequestClaims, r request) {
+	defer msg.done()
 	d, refusal := c.policy.decide(r, time.Now())
 	data, err := c.seal(req, d, refusal, msg.Header.Get(serverKey))
 	if err == nil {
 		err = msg.Respond(data)
 	}
-	took := time.Since(began)
+	took := time.Since(msg.at)
 	c.metrics.decided(d, refusal, took)
 	c.audit(req, d, refusal, took)
 	if err != nil {
@@ -226,9 +266,9 @@ func (c *Callout) open(data []byte, xkey string) (*jwt.AuthorizationRequestClaim
 	if xkey == "" {
 		return nil, errors.New("it is not encrypted")
 	}
-	plain, err := c.cfg.XKey.Open(data, xkey)
+	plain, err := c.boxes.open(data, xkey)
 	if err != nil {
-		return nil, fmt.Errorf("decrypt: %w", err)
+		return nil, err
 	}
 	return jwt.DecodeAuthorizationRequestClaims(string(plain))
 }
@@ -249,17 +289,17 @@ func (c *Callout) seal(req *jwt.AuthorizationRequestClaims, d decision, refusal 
 			user.Expires = d.Expires.Unix() // then the server ends the connection
 		}
 		user.AllowedConnectionTypes.Add(jwt.ConnectionTypeStandard, jwt.ConnectionTypeWebsocket)
-		token, err := user.Encode(c.cfg.Issuer)
+		token, err := user.Encode(c.signer)
 		if err != nil {
 			return nil, fmt.Errorf("sign user: %w", err)
 		}
 		response.Jwt = token
 	}
-	token, err := response.Encode(c.cfg.Issuer)
+	token, err := response.Encode(c.signer)
 	if err != nil {
 		return nil, fmt.Errorf("sign response: %w", err)
 	}
-	return c.cfg.XKey.Seal([]byte(token), xkey)
+	return c.boxes.seal([]byte(token), xkey)
 }
 
 // clip bounds what a stranger gets into the log.

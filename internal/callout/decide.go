@@ -55,6 +55,7 @@ var (
 	errBadToken      = errors.New("token refused")
 	errNoRole        = errors.New("the token has no role that may connect")
 	errDenied        = errors.New("device is revoked, or not enrolled")
+	errHeld          = errors.New("device flooded the servers, and has to wait")
 	errTooOften      = errors.New("connects too often")
 )
 
@@ -66,7 +67,7 @@ func reasonOf(refusal error) string {
 	}{
 		{errNoCredentials, "no-credentials"}, {errBadID, "device-id"}, {errWrongPassword, "password"},
 		{errNoPasswords, "password-off"}, {errNoTokens, "token-off"}, {errNoRole, "role"},
-		{errDenied, "revoked"}, {errTooOften, "rate"},
+		{errDenied, "revoked"}, {errHeld, "flood"}, {errTooOften, "rate"},
 		{verify.ErrExpired, "token-expired"}, {verify.ErrNotYetValid, "token-not-yet-valid"},
 		{verify.ErrIssuer, "token-issuer"}, {verify.ErrAudience, "token-audience"},
 		{verify.ErrAlgorithm, "token-algorithm"}, {verify.ErrUnknownKey, "token-key"},
@@ -80,7 +81,7 @@ func reasonOf(refusal error) string {
 	return "other"
 }
 
-// policy is what decisions depend on. Both functions are asked only about
+// policy is what decisions depend on. Its functions are asked only about
 // clients that proved who they are, so that nobody locks out another by
 // guessing.
 type policy struct {
@@ -89,7 +90,8 @@ type policy struct {
 	grants   []Grant
 	prefix   string // of a device's name at the issuer
 	denied   func(device string) bool
-	allow    func(name string) bool // spends one of its connects
+	held     func(device string) bool // for a while
+	allow    func(name string) bool   // spends one of its connects
 }
 
 // decide is the whole decision, without I/O. Each kind of credential is one
@@ -102,6 +104,8 @@ func (p policy) decide(r request, now time.Time) (decision, error) {
 		return decision{}, err
 	case d.Device && p.denied != nil && p.denied(d.Name):
 		return decision{}, errDenied
+	case d.Device && p.held != nil && p.held(d.Name):
+		return decision{}, errHeld
 	case p.allow != nil && !p.allow(d.Name):
 		return decision{}, errTooOften
 	}

@@ -32,6 +32,7 @@ func TestDecide(t *testing.T) {
 		grants:   DefaultGrants(),
 		prefix:   "device-",
 		denied:   func(id string) bool { return id == "revoked" },
+		held:     func(id string) bool { return id == "flooding" },
 		allow: func(id string) bool {
 			spent[id]++
 			return id != "flapping"
@@ -55,6 +56,7 @@ func TestDecide(t *testing.T) {
 		"wildcard":              {password(">", PSK(key, ">")), errBadID, "device-id"},
 		"two tokens":            {password("a.b", PSK(key, "a.b")), errBadID, "device-id"},
 		"revoked":               {password("revoked", PSK(key, "revoked")), errDenied, "revoked"},
+		"has to wait":           {password("flooding", PSK(key, "flooding")), errHeld, "flood"},
 		"too often":             {password("flapping", PSK(key, "flapping")), errTooOften, "rate"},
 
 		"device":                 {token("device-pi-1", role.Device), nil, ""},

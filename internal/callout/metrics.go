@@ -21,12 +21,12 @@ func newMetrics(to prometheus.Registerer) (*metrics, error) {
 		}, []string{"outcome", "reason"}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "fleet_callout_decision_seconds",
-			Help:    "From a request's arrival at a worker to its answer.",
+			Help:    "From a request's arrival to its answer, waiting included.",
 			Buckets: prometheus.ExponentialBuckets(0.00025, 2, 16),
 		}),
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "fleet_callout_unreadable_total",
-			Help: "Authorization requests that could not be decrypted or answered.",
+			Help: "Authorization requests that could not be taken, decrypted or answered.",
 		}),
 	}
 	if to == nil {

@@ -37,11 +37,12 @@ type Signer interface {
 type Sender struct {
 	nc     *nats.Conn
 	signer Signer
+	pacer  pacer
 }
 
 // NewSender gives a sender on a connection that may publish commands and hear
 // replies.
-func NewSender(nc *nats.Conn, signer Signer) *Sender { return &Sender{nc, signer} }
+func NewSender(nc *nats.Conn, signer Signer) *Sender { return &Sender{nc: nc, signer: signer} }
 
 // Request is one command.
 type Request struct {

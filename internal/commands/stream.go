@@ -66,7 +66,10 @@ func (s *Sender) follow(ctx context.Context, r Request, in *inlet, replies <-cha
 	defer silence.Stop()
 	beat := time.NewTicker(keepAlive)
 	defer beat.Stop()
+	pace, leave := s.pacer.join(r.Device)
+	defer leave()
 	var acknowledged uint64
+	unpaid := 0 // bytes since then
 	for {
 		select {
 		case msg := <-replies:
@@ -79,6 +82,7 @@ func (s *Sender) follow(ctx context.Context, r Request, in *inlet, replies <-cha
 				}
 			})
 			next++
+			unpaid += len(msg.Data)
 			if err == nil {
 				err = failed
 			}
@@ -100,7 +104,11 @@ func (s *Sender) follow(ctx context.Context, r Request, in *inlet, replies <-cha
 		case <-ctx.Done():
 			return next, false, fmt.Errorf("%s %s: %w", r.Verb, r.Device, context.Cause(ctx))
 		}
-		acknowledged = next
+		// The device waits as well: it is at most a window ahead.
+		if err := pace.wait(ctx, int(next-acknowledged), unpaid); err != nil { //nolint:gosec // a window at most
+			return next, false, fmt.Errorf("%s %s: %w", r.Verb, r.Device, context.Cause(ctx))
+		}
+		acknowledged, unpaid = next, 0
 		if err := s.control(r.Device, wire.StreamControl{Stream: in.stream, Received: next}); err != nil {
 			return next, false, err
 		}

@@ -62,24 +62,31 @@ type connz struct {
 		ID string `json:"id"`
 	} `json:"server"`
 	Data struct {
-		Total       int `json:"total"`
-		Connections []struct {
-			CID   uint64    `json:"cid"`
-			IP    string    `json:"ip"`
-			Start time.Time `json:"start"`
-			User  string    `json:"authorized_user"`
-		} `json:"connections"`
+		Total       int       `json:"total"`
+		Now         time.Time `json:"now"`
+		Connections []listed  `json:"connections"`
 	} `json:"data"`
 	Error *struct {
 		Description string `json:"description"`
 	} `json:"error"`
 }
 
+// listed is one connection in it.
+type listed struct {
+	CID      uint64    `json:"cid"`
+	IP       string    `json:"ip"`
+	Start    time.Time `json:"start"`
+	User     string    `json:"authorized_user"`
+	Messages int64     `json:"in_msgs"`
+	Bytes    int64     `json:"in_bytes"`
+	Pending  int64     `json:"pending_bytes"` // what it has yet to read
+}
+
 // list reads page after page from all servers at once, until none has more.
 func (t *Tracker) list(ctx context.Context) ([]Connection, error) {
 	var all []Connection
 	for offset := 0; ; offset += listPage {
-		pages, err := t.page(ctx, offset)
+		pages, err := ask(ctx, t.nc, map[string]any{"acc": wire.AccountDevices, "auth": true, "limit": listPage, "offset": offset})
 		if err != nil {
 			return nil, err
 		}
@@ -98,17 +105,18 @@ func (t *Tracker) list(ctx context.Context) ([]Connection, error) {
 	}
 }
 
-func (t *Tracker) page(ctx context.Context, offset int) ([]connz, error) {
-	ask, err := json.Marshal(map[string]any{"acc": wire.AccountDevices, "auth": true, "limit": listPage, "offset": offset})
+// ask gives the answers of all servers to one question about their connections.
+func ask(ctx context.Context, nc *nats.Conn, about map[string]any) ([]connz, error) {
+	question, err := json.Marshal(about)
 	if err != nil {
 		return nil, err
 	}
-	sub, err := t.nc.SubscribeSync(t.nc.NewInbox())
+	sub, err := nc.SubscribeSync(nc.NewInbox())
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	if err := t.nc.PublishRequest(listSubject, sub.Subject, ask); err != nil {
+	if err := nc.PublishRequest(listSubject, sub.Subject, question); err != nil {
 		return nil, err
 	}
 	var pages []connz

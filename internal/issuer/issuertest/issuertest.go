@@ -198,10 +198,19 @@ func (i *Issuer) Claims(name string, roles ...string) map[string]any {
 // Sign signs claims, whatever they are, with the issuer's own key.
 func (i *Issuer) Sign(claims map[string]any) string {
 	i.t.Helper()
+	return i.Signer()(claims)
+}
+
+// Signer is Sign with the key that the issuer has now, for many tokens.
+func (i *Issuer) Signer() func(claims map[string]any) string {
+	i.t.Helper()
 	key, id := i.signingKey()
 	signer := must(jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: key}, (&jose.SignerOptions{}).WithHeader("kid", id)))(i.t)
-	signed := must(signer.Sign(must(json.Marshal(claims))(i.t)))(i.t)
-	return must(signed.CompactSerialize())(i.t)
+	return func(claims map[string]any) string {
+		i.t.Helper()
+		signed := must(signer.Sign(must(json.Marshal(claims))(i.t)))(i.t)
+		return must(signed.CompactSerialize())(i.t)
+	}
 }
 
 // Rotate gives it a new signing key, while it is stopped.

@@ -53,6 +53,7 @@ type server struct {
 	registry    *registry.Registry
 	fleetKey    []byte
 	signer      *signing.Signer
+	guard       *presence.Guard
 	presence    *presence.Tracker
 	operator    *operator.Operator
 	dashboard   *dashboard.Dashboard
@@ -115,11 +116,11 @@ func (s *server) startAll(ctx context.Context) error {
 		{"custom resources", s.installCRDs},
 		{"roles", s.bindRoles},
 		{"device registry", s.startRegistry},
+		{"audit log", s.startAudit},
 		{"NATS", s.startBroker},
 		{"auth callout", s.startCallout},
 		{"presence", s.startPresence},
 		{"operator", s.startOperator},
-		{"audit log", s.startAudit},
 		{"dashboard", s.startDashboard},
 		{"HTTPS API", s.startAPI},
 		{"certificate renewal", s.keepCerts},

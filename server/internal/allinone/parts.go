@@ -14,6 +14,7 @@ import (
 
 	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
 
+	"github.com/nationtech/fleetctl/internal/audit"
 	"github.com/nationtech/fleetctl/internal/broker"
 	"github.com/nationtech/fleetctl/internal/broker/kv"
 	"github.com/nationtech/fleetctl/internal/broker/presence"
@@ -128,10 +129,13 @@ func (s *server) startCallout(context.Context) (supervise.Part, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.guard = presence.NewGuard(presence.DefaultLimits())
 	cfg := callout.Config{
 		Conn:         conn,
 		DevicePrefix: issuer.DevicePrefix,
 		Denied:       s.registry.Denied,
+		Held:         s.guard.Held,
+		Deciding:     s.broker.Deciding,
 		Log:          s.Log.With("component", "callout"),
 	}
 	cfg.Issuer, cfg.XKey = s.broker.CalloutKeys()
@@ -166,8 +170,20 @@ func (s *server) startPresence(context.Context) (supervise.Part, error) {
 		if err != nil {
 			return err
 		}
+		go s.guard.Watch(ctx, conn, s.presence, log, s.recordFlood)
 		return s.registry.Enforce(ctx, s.presence, log)
 	})
+}
+
+// recordFlood puts on record that nobody but we threw a device out.
+func (s *server) recordFlood(f presence.Flood) {
+	_, err := s.audit.Append(audit.Record{
+		Who: "fleet-server", Action: "hold device", Device: f.Device, From: f.Host,
+		Outcome: fmt.Sprintf("disconnected, and kept out for %s: it %s", f.Pause, f.Reason),
+	}, time.Now())
+	if err != nil {
+		s.Log.Error("a flood is not on record", "op", "flood", "device", f.Device, "error", err)
+	}
 }
 
 func (s *server) installCRDs(ctx context.Context) (supervise.Part, error) {

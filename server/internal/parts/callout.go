@@ -62,6 +62,7 @@ type calloutPart struct {
 	tokens       *verify.Verifier
 	devices      *registry.Registry
 	conn, system *nats.Conn
+	guard        *presence.Guard
 }
 
 func (o *calloutPart) loadKeys(context.Context) (_ supervise.Part, err error) {
@@ -111,18 +112,20 @@ func (o *calloutPart) connectPresence(ctx context.Context) (held supervise.Part,
 }
 
 func (o *calloutPart) answer(context.Context) (supervise.Part, error) {
+	o.guard = presence.NewGuard(presence.DefaultLimits())
 	return lasting(func(ctx context.Context) error {
 		_, err := callout.Start(ctx, callout.Config{
 			Conn: o.conn, Issuer: o.issuer, XKey: o.xkey,
 			Tokens: o.tokens, DevicePrefix: o.cfg.DevicePrefix, FleetKey: o.fleetKey,
-			Denied: o.devices.Denied, Metrics: metrics.Registry, Log: o.Log.With("component", "callout"),
+			Denied: o.devices.Denied, Held: o.guard.Held, Metrics: metrics.Registry, Log: o.Log.With("component", "callout"),
 		})
 		return err
 	})
 }
 
-// watch ends the connections of devices that may not connect any more, also
-// while the HTTPS API is down.
+// watch ends the connections of devices that may not connect any more, or that
+// flood the servers, also while the HTTPS API is down. Each callout sees the
+// connections of all servers, so that each knows whom to keep out.
 func (o *calloutPart) watch(context.Context) (supervise.Part, error) {
 	log := o.Log.With("component", "presence")
 	return lasting(func(ctx context.Context) error {
@@ -130,6 +133,7 @@ func (o *calloutPart) watch(context.Context) (supervise.Part, error) {
 		if err != nil {
 			return err
 		}
+		go o.guard.Watch(ctx, o.system, tracker, log, nil)
 		return o.devices.Enforce(ctx, tracker, log)
 	})
 }
