@@ -54,7 +54,7 @@ func runExec(ctx context.Context, f *Factory, o execOptions) error {
 	if err := o.request.Validate(); err != nil {
 		return usageError(err, "see: fleetctl exec --help")
 	}
-	if o.request.TTY && !(f.InTerminal && f.OutTerminal) {
+	if o.request.TTY && (!f.InTerminal || !f.OutTerminal) {
 		return usageError(errors.New("-t needs a terminal, and this is none"), "leave -t out")
 	}
 	api, err := f.API()

@@ -51,7 +51,7 @@ accounts in ConfigMap fleet-nats-accounts, which the installation makes.`,
 		},
 	}
 	flags := cmd.Flags()
-	o.serverFlags.register(flags)
+	o.register(flags)
 	o.registerChoices(flags)
 	flags.BoolVar(&o.print, "print", false, "print every object as YAML, for review or GitOps, and touch nothing; Secrets are left out")
 	flags.BoolVar(&o.printSecrets, "print-secrets", false, "print newly made Secrets as YAML, to be sealed and kept, and touch nothing")

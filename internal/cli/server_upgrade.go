@@ -22,7 +22,7 @@ replaced one pod at a time. Options are changed by installing again.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runServerUpgrade(cmd.Context(), f, o, tag) },
 	}
 	flags := cmd.Flags()
-	o.serverFlags.register(flags)
+	o.register(flags)
 	flags.StringVar(&tag, "image-tag", f.Version, "`tag` of the image")
 	flags.BoolVar(&o.plan, "plan", false, "show what would change; exit code 3 when something would")
 	flags.BoolVarP(&o.yes, "yes", "y", false, "do not ask")

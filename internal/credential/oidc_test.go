@@ -105,11 +105,11 @@ func TestOIDCClockIsWrong(t *testing.T) {
 			if left := first.Expires.Sub(d.clock.Now()); left < 59*time.Minute || left > time.Hour {
 				t.Errorf("by the device's own clock the token holds for %s", left)
 			}
-			if deviation := d.Now().Sub(time.Now()).Abs(); deviation > 6*time.Second {
+			if deviation := time.Until(d.Now()).Abs(); deviation > 6*time.Second {
 				t.Errorf("the issuer's time is %s off", deviation)
 			}
 			// Somebody sets the clock right meanwhile.
-			d.clock.Advance(-off + first.Expires.Sub(time.Now()).Abs())
+			d.clock.Advance(-off + time.Until(first.Expires).Abs())
 			_ = d.good(t)
 		})
 	}

@@ -104,7 +104,7 @@ func TestSessionIsRenewed(t *testing.T) {
 				results <- 0
 				return
 			}
-			resp.Body.Close()
+			_ = resp.Body.Close()
 			results <- resp.StatusCode
 		}()
 	}

@@ -72,16 +72,12 @@ func (d *Dashboard) deviceData(ctx context.Context, snap *fleet.Snapshot, name s
 	ctx, cancel := context.WithTimeout(ctx, apiPatience)
 	defer cancel()
 	known, err := d.api.Device(ctx, name)
-	switch {
-	case err == nil:
+	if err == nil {
 		data.Known = &known
-		data.Works = view.Works(snap.DeploymentsOf(found), known.State)
-	default:
-		if apiclient.Code(err) != api.CodeNotFound && ctx.Err() == nil {
-			d.cfg.Log.Warn("device not looked up", "op", "dashboard", "device", name, "error", err)
-		}
-		data.Works = view.Works(snap.DeploymentsOf(found), nil)
+	} else if apiclient.Code(err) != api.CodeNotFound && ctx.Err() == nil {
+		d.cfg.Log.Warn("device not looked up", "op", "dashboard", "device", name, "error", err)
 	}
+	data.Works = view.Works(snap.DeploymentsOf(found), known.State)
 	return data, nil
 }
 

@@ -116,7 +116,7 @@ func (f *fixture) signedIn(name string) *http.Client {
 		fields.Set(hidden[1], hidden[2])
 	}
 	resp := must(b.PostForm(f.issuer.URL+"/login", fields))(f.t)
-	resp.Body.Close()
+	_ = resp.Body.Close()
 	if resp.StatusCode != http.StatusSeeOther {
 		f.t.Fatalf("the issuer answers %s", resp.Status)
 	}

@@ -38,8 +38,8 @@ func (s *soak) converge(ctx context.Context) error {
 // behind is the first thing that is not as it should be.
 func (s *soak) behind(ctx context.Context) error {
 	deployments, devices := &v1alpha1.DeploymentList{}, &v1alpha1.DeviceList{}
-	kube := s.SoakConfig.Kube
-	if err := kube.List(ctx, deployments, client.InNamespace(s.SoakConfig.Namespace), client.HasLabels{Label}); err != nil {
+	kube := s.Kube
+	if err := kube.List(ctx, deployments, client.InNamespace(s.Namespace), client.HasLabels{Label}); err != nil {
 		return err
 	}
 	if err := kube.List(ctx, devices, client.HasLabels{Label}); err != nil {

@@ -73,7 +73,7 @@ func Soak(ctx context.Context, cfg SoakConfig) error {
 		a.start(running)
 	}
 	for _, g := range f.groups {
-		if err := s.SoakConfig.Kube.Create(ctx, f.deployment(g)); err != nil {
+		if err := s.Kube.Create(ctx, f.deployment(g)); err != nil {
 			return err
 		}
 	}
@@ -127,14 +127,14 @@ func (s *soak) edit(ctx context.Context) error {
 	s.edits++
 	patch := fmt.Appendf(nil, `{"spec":{"score":{"data":{"services":[{"name":"app","image":"registry.invalid/soak:v%d"}]}}}}`, s.edits)
 	return s.persist(ctx, "edit "+g.name, func(ctx context.Context) error {
-		return s.SoakConfig.Kube.Patch(ctx, s.deployment(g), client.RawPatch("application/merge-patch+json", patch))
+		return s.Kube.Patch(ctx, s.deployment(g), client.RawPatch("application/merge-patch+json", patch))
 	})
 }
 
 func (s *soak) recreate(ctx context.Context, random *rand.Rand) error {
 	g := s.groups[random.IntN(len(s.groups))]
 	s.gone.Store(g.name, true)
-	kube := s.SoakConfig.Kube
+	kube := s.Kube
 	if err := s.persist(ctx, "delete "+g.name, func(ctx context.Context) error {
 		return client.IgnoreNotFound(kube.Delete(ctx, s.deployment(g)))
 	}); err != nil {
@@ -167,7 +167,7 @@ func (s *soak) replace(ctx, running context.Context, random *rand.Rand) error {
 	object.Name = a.id
 	a.leave()
 	if err := s.persist(ctx, "delete device "+a.id, func(ctx context.Context) error {
-		return client.IgnoreNotFound(s.SoakConfig.Kube.Delete(ctx, object))
+		return client.IgnoreNotFound(s.Kube.Delete(ctx, object))
 	}); err != nil {
 		return err
 	}

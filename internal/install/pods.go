@@ -1,6 +1,8 @@
 package install
 
 import (
+	"strings"
+
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -127,7 +129,7 @@ func to[T any](v T) *T { return &v }
 func labelValue(version string) string {
 	out := []rune(version)
 	for i, r := range out {
-		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '-' || r == '_') {
+		if !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_", r) {
 			out[i] = '-'
 		}
 	}
