@@ -13,10 +13,12 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
 	"github.com/nationtech/fleetctl/agent/disk"
+	"github.com/nationtech/fleetctl/agent/exposition"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
 
@@ -77,8 +79,11 @@ type Config struct {
 	// own clock may be wrong. Optional.
 	FleetTime  func() time.Time
 	Supervisor Supervisor
-	Log        *slog.Logger
-	Timing     Timing // optional; the zero value means DefaultTiming
+	// Metrics is where a monitoring system on the device asks; optional. Run
+	// closes it.
+	Metrics net.Listener
+	Log     *slog.Logger
+	Timing  Timing // optional; the zero value means DefaultTiming
 }
 
 // Timing is how often things happen that nothing else triggers.
@@ -108,6 +113,7 @@ type Agent struct {
 	keys    *keyring
 	pulse   *pulse
 	streams streams
+	figures figures
 	started time.Time
 
 	// Each receives once for any number of signals.
@@ -176,6 +182,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	if w, able := a.cfg.Engine.(Watcher); able {
 		run = append(run, w.Watch)
 	}
+	if a.cfg.Metrics != nil {
+		run = append(run, func(ctx context.Context) { exposition.Serve(ctx, a.cfg.Metrics, a.source(), a.log) })
+	}
 	for _, loop := range run {
 		loops.Go(func() { loop(ctx) })
 	}
@@ -197,6 +206,7 @@ const shutdownTimeout = 3 * time.Second
 
 // onConnect makes every loop look again: nobody knows what was missed.
 func (a *Agent) onConnect() {
+	a.figures.connects.Add(1)
 	for _, ch := range []chan struct{}{a.look, a.report, a.announce, a.beat} {
 		signal(ch)
 	}
@@ -209,10 +219,12 @@ func (a *Agent) reconcileLoop(ctx context.Context) {
 	defer tick.Stop()
 	retry := backoff{first: time.Second, last: a.timing.Tick}
 	for ready := false; ctx.Err() == nil; {
+		begun := time.Now()
 		err := a.cfg.Engine.Reconcile(ctx)
 		if ctx.Err() != nil {
 			return
 		}
+		a.figures.pass(time.Since(begun))
 		a.setFault(func(f *faults) *error { return &f.engine }, err)
 		a.pulse.beat("reconcile")
 		if !ready {

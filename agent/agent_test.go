@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -113,6 +114,7 @@ type running struct {
 	fleetTime func() time.Time
 	engine    *engine
 	source    *source
+	metrics   net.Listener // optional
 	ready     chan struct{}
 	stop      func()
 }
@@ -122,6 +124,15 @@ type running struct {
 func (f *fleet) run(dir string) *running {
 	f.t.Helper()
 	r := &running{engine: newEngine(), source: &source{}, ready: make(chan struct{})}
+	r.source.set(callout.PSK(f.psk, deviceID))
+	f.runAs(dir, r)
+	return r
+}
+
+// runMeasured runs an agent that a monitoring system asks at l.
+func (f *fleet) runMeasured(dir string, l net.Listener) *running {
+	f.t.Helper()
+	r := &running{engine: newEngine(), source: &source{}, metrics: l, ready: make(chan struct{})}
 	r.source.set(callout.PSK(f.psk, deviceID))
 	f.runAs(dir, r)
 	return r
@@ -156,7 +167,7 @@ func (f *fleet) runAs(dir string, r *running) {
 			return link.Open(ctx, link.Config{Device: deviceID, URLs: []string{f.url()}, Roots: f.ca.Pool(), Source: source, Log: log, Connected: connected})
 		},
 		Inventory:  func() wire.Inventory { return wire.Inventory{Hostname: "box"} },
-		Supervisor: nobody{r.ready}, Log: log, FleetTime: r.fleetTime,
+		Supervisor: nobody{r.ready}, Log: log, FleetTime: r.fleetTime, Metrics: r.metrics,
 		Timing: agent.Timing{Tick: time.Second, Look: time.Second, Heartbeat: 100 * time.Millisecond, State: time.Minute, Info: time.Minute},
 	})
 	if err != nil {

@@ -81,6 +81,8 @@ func (a *Agent) heartbeatLoop(ctx context.Context) {
 		a.mu.Unlock()
 		if err := a.link.Send(wire.BucketHeartbeat.Subject(wire.HeartbeatKey(a.cfg.Device)), mustJSON(h)); err != nil {
 			a.log.Debug("heartbeat not sent", "error", err)
+			continue
 		}
+		a.figures.heartbeats.Add(1)
 	}
 }

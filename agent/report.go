@@ -62,6 +62,7 @@ func (a *Agent) reportLoop(ctx context.Context) {
 			}
 			continue
 		}
+		a.figures.reports.Add(1)
 		sent, due = withoutTime(data), time.Now().Add(jittered(a.timing.State))
 	}
 }

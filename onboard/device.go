@@ -17,6 +17,7 @@ type Device struct {
 	ID                 string
 	Labels             map[string]string
 	InsecureRegistries []string    // HOST[:PORT], spoken to in plain HTTP
+	MetricsListen      string      // where a monitoring system on the device may ask; empty: nowhere
 	HostEntries        []HostEntry // lines of /etc/hosts that we manage; none leaves the file alone
 	AgentBinary        string      // local path, built for the host's architecture
 	AgentVersion       string

@@ -32,7 +32,7 @@ func example() *Device {
 // package e2e.
 func TestConfigText(t *testing.T) {
 	withIssuer := example()
-	withIssuer.Enrolment.PSK = ""
+	withIssuer.Enrolment.PSK, withIssuer.MetricsListen = "", "127.0.0.1:9464"
 	withIssuer.Enrolment.Issuer = Issuer{URL: "https://fleet.example.com:8443", Project: "310000000000000001", CAPEM: withIssuer.Enrolment.CAPEM}
 	for file, d := range map[string]*Device{"config.toml": example(), "config-oidc.toml": withIssuer} {
 		want, err := os.ReadFile("testdata/" + file)

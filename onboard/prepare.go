@@ -35,6 +35,7 @@ type Wish struct {
 	Labels             map[string]string
 	NATSURLs           []string // instead of those that the control plane names
 	InsecureRegistries []string
+	MetricsListen      string // as deviceconfig has it
 	HostEntries        []HostEntry
 	AgentVersion       string
 	// AgentBinary finds the agent for a GOARCH on this machine.
@@ -69,7 +70,7 @@ func Prepare(ctx context.Context, h hostcfg.Host, w Wish, e Enroller) (*Prepared
 		return nil, err
 	}
 	d := Device{
-		ID: id, Labels: w.Labels, InsecureRegistries: w.InsecureRegistries, HostEntries: w.HostEntries, AgentVersion: w.AgentVersion,
+		ID: id, Labels: w.Labels, InsecureRegistries: w.InsecureRegistries, MetricsListen: w.MetricsListen, HostEntries: w.HostEntries, AgentVersion: w.AgentVersion,
 	}
 	if d.AgentBinary, err = w.AgentBinary(facts.GoArch()); err != nil {
 		return nil, err

@@ -31,16 +31,19 @@ const (
 )
 
 func newCore(mgr manager.Manager, o Options) *core {
+	counters := newCounters()
+	store := countedStore{o.Store, counters.writes}
 	return &core{
-		client: mgr.GetClient(), store: o.Store, links: o.Links, identities: o.Identities, recorder: mgr.GetEventRecorder(v1alpha1.ManagerOperator),
+		client: mgr.GetClient(), store: store, links: o.Links, identities: o.Identities, recorder: mgr.GetEventRecorder(v1alpha1.ManagerOperator),
 		log: o.Log, now: time.Now, timing: o.Timing,
 		model:      newModel(),
-		writer:     newWriter(o.Store, o.Signer, time.Now, o.Log),
+		writer:     newWriter(store, o.Signer, time.Now, o.Log),
 		materials:  newMaterials(mgr.GetAPIReader()),
 		registry:   newRegistry(o.Timing),
 		departures: newDepartures(),
 		limiter:    throttle.New(isOverload, time.Now),
 		events:     newEventLimits(),
+		counters:   counters,
 
 		deployments: &inlet[reconcile.Request]{},
 		summaries:   &inlet[types.NamespacedName]{},

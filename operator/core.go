@@ -31,6 +31,7 @@ type core struct {
 	departures *departures
 	limiter    *throttle.Limiter
 	events     *eventLimits
+	counters   *counters
 
 	deployments *inlet[reconcile.Request]    // finalizers
 	summaries   *inlet[types.NamespacedName] // Deployments whose status may have changed

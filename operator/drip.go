@@ -28,6 +28,13 @@ func (d *drip) add(device string) {
 	}
 }
 
+// len is how many wait.
+func (d *drip) len() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.waiting)
+}
+
 // take gives the next n devices at most.
 func (d *drip) take(n int) []string {
 	d.mu.Lock()

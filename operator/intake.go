@@ -137,6 +137,7 @@ func (in *intake) onSynced(first chan struct{}) func() {
 }
 
 func (in *intake) takeInfo(u kv.Update[wire.DeviceInfo]) {
+	in.counters.reports.WithLabelValues(string(wire.BucketInfo)).Inc()
 	if !in.usable(u.Device, u.Deleted, u.Err) {
 		return
 	}
@@ -145,6 +146,7 @@ func (in *intake) takeInfo(u kv.Update[wire.DeviceInfo]) {
 }
 
 func (in *intake) takeState(u kv.Update[wire.DeviceState]) {
+	in.counters.reports.WithLabelValues(string(wire.BucketState)).Inc()
 	if !in.usable(u.Device, u.Deleted, u.Err) {
 		return
 	}
@@ -159,6 +161,7 @@ func (in *intake) takeState(u kv.Update[wire.DeviceState]) {
 }
 
 func (in *intake) takeHeartbeat(u kv.Update[wire.Heartbeat]) {
+	in.counters.reports.WithLabelValues(string(wire.BucketHeartbeat)).Inc()
 	if !in.usable(u.Device, u.Deleted, u.Err) {
 		return
 	}

@@ -43,9 +43,6 @@ type Options struct {
 	// LeaderElection lets several operators share the work of one: only the
 	// leader writes. Nil when there is only ever one.
 	LeaderElection *LeaderElection
-	// MetricsAddress is where Prometheus metrics are served, such as
-	// ":8080"; empty: nowhere.
-	MetricsAddress string
 	// Timing is for tests; the zero value means DefaultTiming.
 	Timing Timing
 }
@@ -173,14 +170,10 @@ func New(restConfig *rest.Config, o Options) (*Operator, error) {
 
 func managerOptions(scheme *runtime.Scheme, o Options) manager.Options {
 	anyName := true // several operators in one process, as in tests, use the same names
-	metrics := o.MetricsAddress
-	if metrics == "" {
-		metrics = "0"
-	}
 	out := manager.Options{
 		Scheme:                 scheme,
 		Logger:                 libraryLog(o.Log),
-		Metrics:                metricsserver.Options{BindAddress: metrics},
+		Metrics:                metricsserver.Options{BindAddress: "0"}, // who runs us serves Collector
 		HealthProbeBindAddress: "0",
 		Controller:             config.Controller{SkipNameValidation: &anyName},
 		Cache:                  cache.Options{DefaultTransform: withoutBookkeeping},

@@ -22,6 +22,16 @@ type Config struct {
 	Credentials Credentials       `toml:"credentials"`
 	Labels      map[string]string `toml:"labels"`
 	Podman      Podman            `toml:"podman"`
+	Metrics     Metrics           `toml:"metrics"`
+}
+
+// Metrics is where a monitoring system on the device may ask the agent how it
+// does. By default it may not.
+type Metrics struct {
+	// Listen is HOST:PORT of loopback, such as 127.0.0.1:9464, or the path of a
+	// unix socket (mode 0660) in a directory that the agent may write to.
+	// Empty: nowhere.
+	Listen string `toml:"listen"`
 }
 
 // NATS is where the fleet's broker answers.

@@ -32,6 +32,9 @@ signing_keys_file = "/etc/fleet-agent/signing-keys.json"
 [podman]
 socket = ""
 insecure_registries = ["192.168.122.1:5000", "[fd00::1]:5000", "registry"]
+
+[metrics]
+listen = "127.0.0.1:9464"
 `
 
 func TestParseComplete(t *testing.T) {
@@ -50,6 +53,7 @@ func TestParseComplete(t *testing.T) {
 			Enabled: true, Socket: "/run/user/1234/podman/podman.sock",
 			InsecureRegistries: []string{"192.168.122.1:5000", "[fd00::1]:5000", "registry"},
 		},
+		Metrics: Metrics{Listen: "127.0.0.1:9464"},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -117,6 +121,8 @@ func TestParseRefuses(t *testing.T) {
 		"plaintext":                 {"nats://127.0.0.1:4222", "nats://10.0.0.1:4222", []string{"plaintext", "tls://10.0.0.1:4222"}},
 		"no port":                   {"tls://fleet.example.com:4222", "tls://fleet.example.com", []string{"no HOST:PORT"}},
 		"websocket without TLS":     {"tls://fleet", "ws://fleet", []string{`scheme "ws"`, "wss://"}},
+		"metrics for a network":     {"127.0.0.1:9464", "0.0.0.0:9464", []string{"metrics.listen", "127.0.0.1:9464"}},
+		"metrics in a relative way": {"127.0.0.1:9464", "run/metrics.sock", []string{"metrics.listen"}},
 		"scheme":                    {"tls://fleet", "https://fleet", []string{`scheme "https"`}},
 		"password in URL":           {"tls://fleet", "tls://a:hunter2@fleet", []string{"credentials.file"}},
 		"credential type":           {`"psk"`, `"none"`, []string{`credentials.type: "none"`}},

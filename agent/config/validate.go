@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/nationtech/fleetctl/internal/deviceconfig"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
 
@@ -68,6 +69,9 @@ func (c *Config) Validate() error {
 		if !isRegistryHost(r) {
 			fault("podman.insecure_registries", "%q is not HOST or HOST:PORT (no scheme, no path)", r)
 		}
+	}
+	if err := deviceconfig.CheckMetricsListen(c.Metrics.Listen); err != nil {
+		fault("metrics.listen", "%w", err)
 	}
 	return errors.Join(errs...)
 }

@@ -57,14 +57,15 @@ type Link struct {
 	device  string
 	problem atomic.Pointer[error] // why there is no connection
 	hinted  atomic.Uint64         // sequence of the newest manifest that a hint told of
+	dial    *dialer
 }
 
 // Open starts connecting and returns. It fails only on a configuration that
 // can never work: a server that does not answer or refuses is tried again, for
 // ever, with a fresh credential each time.
 func Open(ctx context.Context, cfg Config) (*Link, error) {
-	l := &Link{device: cfg.Device}
 	dial := &dialer{ctx: ctx, source: cfg.Source}
+	l := &Link{device: cfg.Device, dial: dial}
 	dial.current.Store(&credential.Credential{})
 	failed := func(_ *nats.Conn, err error) {
 		if err == nil {
@@ -115,17 +116,17 @@ func Open(ctx context.Context, cfg Config) (*Link, error) {
 		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}
 	l.nc = nc
-	go l.renew(ctx, dial)
+	go l.renew(ctx)
 	return l, nil
 }
 
 // renew connects anew before the server ends the link together with the
 // credential that it was made with: at a moment when the next one is there
 // already, and spread over the fleet. When there is none the link stays.
-func (l *Link) renew(ctx context.Context, dial *dialer) {
+func (l *Link) renew(ctx context.Context) {
 	for {
 		wait := renewEvery
-		if due := dial.current.Load().Refresh; !due.IsZero() {
+		if due := l.dial.current.Load().Refresh; !due.IsZero() {
 			wait = max(time.Second, min(wait, time.Until(due)))
 		}
 		select {
@@ -133,11 +134,11 @@ func (l *Link) renew(ctx context.Context, dial *dialer) {
 			return
 		case <-time.After(wait):
 		}
-		now := dial.current.Load()
+		now := l.dial.current.Load()
 		if !l.Up() || now.Refresh.IsZero() || time.Now().Before(now.Refresh) {
 			continue
 		}
-		fresh, err := dial.source.Credential(ctx)
+		fresh, err := l.dial.source.Credential(ctx)
 		if err != nil || !fresh.Expires.After(now.Expires) {
 			continue
 		}
@@ -146,6 +147,10 @@ func (l *Link) renew(ctx context.Context, dial *dialer) {
 		}
 	}
 }
+
+// Expires is when the credential ends that the link was made with; zero when it
+// does not, or there was none yet.
+func (l *Link) Expires() time.Time { return l.dial.current.Load().Expires }
 
 // Up says whether there is a connection now.
 func (l *Link) Up() bool { return l.nc.IsConnected() }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,11 +33,13 @@ func (r *Runtime) do(ctx context.Context, w *worker, target *want, act action) e
 		r.progress(w, wire.PhasePending, "starting")
 		return r.step(ctx, func() error { return r.start(ctx, target, c) })
 	case unpause:
+		r.repaired.Add(1)
 		return r.step(ctx, func() error { return r.client.Unpause(ctx, c.ID) })
 	case rename:
 		if err := r.nameIsFree(ctx, w.key); err != nil {
 			return err
 		}
+		r.repaired.Add(1)
 		return r.step(ctx, func() error { return r.client.Rename(ctx, c.ID, target.name()) })
 	case replace:
 		// The old one goes only when the new one can be made: a failed pull
@@ -46,6 +49,9 @@ func (r *Runtime) do(ctx context.Context, w *worker, target *want, act action) e
 		}
 		r.log.Info("container is to be replaced", "deployment", w.key.deployment, "service", w.key.service,
 			"container", short(c.ID), "differs_in", strings.Join(act.why, ", "))
+		if !slices.Contains(act.why, "specification") {
+			r.repaired.Add(1)
+		}
 		return r.remove(ctx, w, c)
 	case remove:
 		return r.remove(ctx, w, c)
@@ -75,6 +81,7 @@ func (r *Runtime) create(ctx context.Context, w *worker, target *want) error {
 			return err
 		}
 		w.made = id
+		r.created.Add(1)
 		r.log.Info("container created", "deployment", w.key.deployment, "service", w.key.service,
 			"container", short(id), "image", target.spec.Image)
 		return nil
@@ -130,6 +137,7 @@ func (r *Runtime) start(ctx context.Context, target *want, c Container) error {
 	if err := r.client.Start(ctx, c.ID); err != nil {
 		return startFault(err)
 	}
+	r.started.Add(1)
 	r.log.Info("container started", "deployment", target.deployment, "service", target.service, "container", short(c.ID))
 	return nil
 }

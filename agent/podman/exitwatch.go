@@ -90,8 +90,10 @@ func (r *Runtime) watch(ctx context.Context, w *worker, c Container) {
 		}
 		switch {
 		case err == nil:
+			r.exited.Add(1)
 			r.later(0)
 		case errors.Is(err, errExited):
+			r.exited.Add(1)
 			r.later(waitRetry)
 		case ctx.Err() == nil:
 			r.log.Debug("a container's end is noticed at the next tick only", "service", w.key.String(), "error", err)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nationtech/fleetctl/internal/wire"
@@ -61,6 +62,8 @@ type Runtime struct {
 	again    chan struct{}
 
 	group sync.WaitGroup // workers at work
+
+	created, started, exited, repaired atomic.Uint64
 
 	mu          sync.Mutex
 	set         bool // Set was called: until then nothing is touched
@@ -143,6 +146,12 @@ func (r *Runtime) Again() <-chan struct{} { return r.again }
 func (r *Runtime) Version(ctx context.Context) (string, error) {
 	v, err := r.client.Version(ctx)
 	return v.Version, err
+}
+
+// Counts is what was done to containers since the agent started: made, started,
+// ended by themselves or by others, brought back after somebody changed them.
+func (r *Runtime) Counts() (created, started, exited, repaired uint64) {
+	return r.created.Load(), r.started.Load(), r.exited.Load(), r.repaired.Load()
 }
 
 // Reconcile makes one pass: it looks at all our containers and sets a worker

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -18,6 +19,7 @@ import (
 	"github.com/nationtech/fleetctl/agent"
 	"github.com/nationtech/fleetctl/agent/config"
 	"github.com/nationtech/fleetctl/agent/disk"
+	"github.com/nationtech/fleetctl/agent/exposition"
 	"github.com/nationtech/fleetctl/agent/inventory"
 	"github.com/nationtech/fleetctl/agent/link"
 	"github.com/nationtech/fleetctl/agent/podman"
@@ -68,6 +70,7 @@ func run(ctx context.Context, c config.Config, log *slog.Logger) error {
 		Inventory:  func() wire.Inventory { return inventory.Collect("/", c.StateDir) },
 		FleetTime:  now,
 		Supervisor: newSystemd(log),
+		Metrics:    metricsListener(c, log),
 		Log:        log,
 	})
 	if err != nil {
@@ -77,6 +80,20 @@ func run(ctx context.Context, c config.Config, log *slog.Logger) error {
 	err = a.Run(ctx)
 	log.Info("agent stopped; containers keep running")
 	return err
+}
+
+// metricsListener gives nil where nobody asks. That it cannot be had is no
+// reason not to run containers.
+func metricsListener(c config.Config, log *slog.Logger) net.Listener {
+	if c.Metrics.Listen == "" {
+		return nil
+	}
+	l, err := exposition.Listen(c.Metrics.Listen)
+	if err != nil {
+		log.Warn("metrics are not served", "error", err, "hint", "choose another metrics.listen in the device's configuration")
+		return nil
+	}
+	return l
 }
 
 // source is what the agent proves with who it is, and what knows the fleet's

@@ -51,6 +51,7 @@ type Broker struct {
 	conns  []*nats.Conn
 
 	admission   *admission
+	buckets     jetstream.JetStream // as accounts.RoleBuckets
 	stopKeeping context.CancelFunc
 }
 
@@ -108,6 +109,7 @@ func (b *Broker) ready(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("open JetStream: %w", err)
 	}
+	b.buckets = js
 	limited, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	sizing := Sizing{Devices: cfg.Devices}

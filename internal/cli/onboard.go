@@ -19,6 +19,7 @@ type onboardOptions struct {
 	natsURLs           []string
 	insecureRegistries []string
 	hostEntries        []string
+	metricsListen      string
 	agentBinary        string
 	noWait             bool
 	timeout            time.Duration
@@ -71,6 +72,7 @@ func (o *onboardOptions) register(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&o.natsURLs, "nats-url", nil, "`URL` at which devices reach NATS, instead of the server's own; repeatable")
 	flags.StringArrayVar(&o.insecureRegistries, "insecure-registry", nil, "`HOST[:PORT]` of a registry that is spoken to in plain HTTP; repeatable")
 	flags.StringArrayVar(&o.hostEntries, "host-entry", nil, "`NAME=IP` for the host's /etc/hosts; repeatable")
+	flags.StringVar(&o.metricsListen, "metrics-listen", "", "where a monitoring system on the device may ask the agent: `address` of loopback such as 127.0.0.1:9464, or the path of a socket (default: nowhere)")
 	flags.StringVar(&o.agentBinary, "agent-binary", "", "fleet-agent `file` to install (default: the one that came with fleetctl)")
 	flags.BoolVar(&o.noWait, "no-wait", false, "do not wait for the device's first heartbeat")
 	flags.DurationVar(&o.timeout, "timeout", 2*time.Minute, "how `long` to wait for the first heartbeat")

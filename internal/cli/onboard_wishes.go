@@ -9,6 +9,7 @@ import (
 
 	"sigs.k8s.io/yaml"
 
+	"github.com/nationtech/fleetctl/internal/deviceconfig"
 	"github.com/nationtech/fleetctl/internal/wire"
 	"github.com/nationtech/fleetctl/onboard"
 )
@@ -95,8 +96,11 @@ func (o *onboardOptions) wishes(f *Factory) ([]hostWish, error) {
 // commonWish is what the flags say about every host.
 func (o *onboardOptions) commonWish(f *Factory) (w onboard.Wish, faults []error) {
 	w = onboard.Wish{
-		Labels: map[string]string{}, NATSURLs: o.natsURLs, InsecureRegistries: o.insecureRegistries,
+		Labels: map[string]string{}, NATSURLs: o.natsURLs, InsecureRegistries: o.insecureRegistries, MetricsListen: o.metricsListen,
 		AgentVersion: f.Version, AgentBinary: agentBinaryFinder(o.agentBinary),
+	}
+	if err := deviceconfig.CheckMetricsListen(o.metricsListen); err != nil {
+		faults = append(faults, fmt.Errorf("--metrics-listen: %w", err))
 	}
 	for _, l := range o.labels {
 		key, value, ok := strings.Cut(l, "=")

@@ -6,7 +6,10 @@ package deviceconfig
 
 import (
 	"fmt"
+	"net"
+	"path"
 	"slices"
+	"strconv"
 
 	"github.com/pelletier/go-toml/v2"
 
@@ -35,6 +38,9 @@ type Wish struct {
 	CAPEM              string // "" when the system's authorities vouch for the broker
 	Issuer             Issuer // zero: the device has a pre-shared key
 	InsecureRegistries []string
+	// MetricsListen is where a monitoring system on the device may ask the
+	// agent: HOST:PORT of loopback, or the path of a socket. Empty: nowhere.
+	MetricsListen string
 }
 
 // Issuer is where a device gets its access tokens.
@@ -50,6 +56,7 @@ type file struct {
 	Credentials credentials       `toml:"credentials"`
 	Labels      map[string]string `toml:"labels,omitempty"`
 	Podman      *podman           `toml:"podman,omitempty"`
+	Metrics     *metrics          `toml:"metrics,omitempty"`
 }
 
 type nats struct {
@@ -68,6 +75,26 @@ type credentials struct {
 
 type podman struct {
 	InsecureRegistries []string `toml:"insecure_registries"`
+}
+
+type metrics struct {
+	Listen string `toml:"listen"`
+}
+
+// CheckMetricsListen says what is wrong with a MetricsListen. The device's
+// network is not to read the agent's figures: whoever is on the device may.
+func CheckMetricsListen(address string) error {
+	if address == "" || path.IsAbs(address) && path.Clean(address) == address {
+		return nil
+	}
+	if host, port, err := net.SplitHostPort(address); err == nil {
+		ip := net.ParseIP(host)
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err == nil && n > 0 && (host == "localhost" || ip != nil && ip.IsLoopback()) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is neither loopback with a port, like 127.0.0.1:9464, nor a clean absolute path of a socket", address)
 }
 
 // IssuerCA is the file with the issuer's authority: mostly the same as the
@@ -100,6 +127,9 @@ func (w Wish) Text() (string, error) {
 	if len(w.InsecureRegistries) > 0 {
 		registries := slices.Sorted(slices.Values(w.InsecureRegistries))
 		c.Podman = &podman{InsecureRegistries: slices.Compact(registries)}
+	}
+	if w.MetricsListen != "" {
+		c.Metrics = &metrics{Listen: w.MetricsListen}
 	}
 	body, err := toml.Marshal(c)
 	if err != nil {

@@ -96,8 +96,8 @@ func template(object client.Object, o *Options) ([]byte, error) {
 		out.WriteString(substitute(line, chartValues(o)))
 	}
 	body := out.String()
-	if u.GetKind() == "ServiceMonitor" {
-		body = "{{- if .Capabilities.APIVersions.Has \"monitoring.coreos.com/v1\" }}\n" + body + "{{- end }}\n"
+	if u.GetAPIVersion() == monitoringAPI || u.GetName() == dashboardMap {
+		body = "{{- if .Capabilities.APIVersions.Has \"" + monitoringAPI + "\" }}\n" + body + "{{- end }}\n"
 	}
 	return []byte("---\n" + body), nil
 }

@@ -8,6 +8,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/nationtech/fleetctl/internal/monitoring"
 )
 
 // Kinds that others define. Of their types we need a few fields, which are
@@ -68,6 +70,7 @@ type (
 	}
 	monitorEndpoint struct {
 		Port     string `json:"port"`
+		Path     string `json:"path"`
 		Interval string `json:"interval"`
 	}
 )
@@ -124,10 +127,31 @@ func (o *Options) certificate() client.Object {
 	return foreign("cert-manager.io/v1", "Certificate", o.objectMeta(publicTLS, ""), &spec)
 }
 
+const (
+	monitoringAPI = "monitoring.coreos.com/v1" // of the Prometheus operator
+	dashboardMap  = "fleet-grafana-dashboard"
+)
+
 func (o *Options) serviceMonitor() client.Object {
 	spec := serviceMonitorSpec{
 		Selector:  metav1.LabelSelector{MatchLabels: map[string]string{labelPartOf: partOf, labelManagedBy: managedBy}},
-		Endpoints: []monitorEndpoint{{Port: "status", Interval: "30s"}},
+		Endpoints: []monitorEndpoint{{Port: "status", Path: "/metrics", Interval: "30s"}},
 	}
-	return foreign("monitoring.coreos.com/v1", "ServiceMonitor", o.objectMeta("fleet", ""), &spec)
+	return foreign(monitoringAPI, "ServiceMonitor", o.objectMeta("fleet", ""), &spec)
+}
+
+func (o *Options) prometheusRule() client.Object {
+	rules := monitoring.Alerts()
+	return foreign(monitoringAPI, "PrometheusRule", o.objectMeta("fleet", ""), &rules)
+}
+
+// grafanaDashboard is found by Grafana's sidecar of the usual charts, by its label.
+func (o *Options) grafanaDashboard() (client.Object, error) {
+	data, err := monitoring.Dashboard()
+	if err != nil {
+		return nil, err
+	}
+	m := o.configMap(dashboardMap, "fleet.json", string(data))
+	m.Labels["grafana_dashboard"] = "1"
+	return m, nil
 }

@@ -54,7 +54,11 @@ func (o *Options) Objects(c Cluster, secrets Secrets) ([]client.Object, error) {
 	all = append(all, o.dashboard(c)...)
 	all = append(all, o.exposure()...)
 	if c.ServiceMonitor {
-		all = append(all, o.serviceMonitor())
+		dashboard, err := o.grafanaDashboard()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, o.serviceMonitor(), o.prometheusRule(), dashboard)
 	}
 	return all, nil
 }

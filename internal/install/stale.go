@@ -30,6 +30,7 @@ func kinds() []kind {
 		{GroupVersionKind: gvk("route.openshift.io", "v1", "Route")},
 		{GroupVersionKind: gvk("gateway.networking.k8s.io", "v1", "HTTPRoute")},
 		{GroupVersionKind: gvk("monitoring.coreos.com", "v1", "ServiceMonitor")},
+		{GroupVersionKind: gvk("monitoring.coreos.com", "v1", "PrometheusRule")},
 		{GroupVersionKind: gvk("cert-manager.io", "v1", "Certificate")},
 		{GroupVersionKind: gvk("apps", "v1", "Deployment")},
 		{GroupVersionKind: gvk("policy", "v1", "PodDisruptionBudget")},

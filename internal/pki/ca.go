@@ -87,6 +87,9 @@ func (ca *CA) PEM() []byte { return append([]byte(nil), ca.pem...) }
 // Path is the file of the CA certificate.
 func (ca *CA) Path() string { return ca.certPath("ca") }
 
+// NotAfter is when the authority ends.
+func (ca *CA) NotAfter() time.Time { return ca.cert.NotAfter }
+
 // Pool has the CA as its only root.
 func (ca *CA) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()

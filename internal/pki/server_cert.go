@@ -60,6 +60,9 @@ func (ca *CA) ServerCert(name string, hosts []string) (*ServerCert, error) {
 	return c, nil
 }
 
+// Name is what the certificate is for, such as "nats".
+func (c *ServerCert) Name() string { return c.name }
+
 // TLSConfig is for a listener. It follows renewals.
 func (c *ServerCert) TLSConfig() *tls.Config {
 	return &tls.Config{

@@ -32,15 +32,25 @@ const tokenBytes = 32
 // LoadAdminToken reads the token in path that the first start writes: the one
 // way in before there is an issuer. The file ends with a newline.
 func LoadAdminToken(path string) (AdminToken, error) {
+	hash, err := loadToken(path)
+	if err != nil {
+		return AdminToken{}, fmt.Errorf("load admin token: %w", err)
+	}
+	return AdminToken{hash}, nil
+}
+
+// loadToken gives the hash of the token in path, which it makes when there is
+// none.
+func loadToken(path string) (hash [sha256.Size]byte, err error) {
 	data, err := secretfile.LoadOrCreate(path, func() ([]byte, error) {
 		raw := make([]byte, tokenBytes)
 		_, err := rand.Read(raw)
 		return []byte(hex.EncodeToString(raw) + "\n"), err
 	})
 	if err != nil {
-		return AdminToken{}, fmt.Errorf("load admin token: %w", err)
+		return hash, err
 	}
-	return parseAdminToken(path, data)
+	return hashToken(path, data)
 }
 
 // ReadAdminToken is LoadAdminToken for a file that somebody else makes, such as
@@ -50,15 +60,19 @@ func ReadAdminToken(path string) (AdminToken, error) {
 	if err != nil {
 		return AdminToken{}, fmt.Errorf("read admin token: %w", err)
 	}
-	return parseAdminToken(path, data)
+	hash, err := hashToken(path, data)
+	if err != nil {
+		return AdminToken{}, fmt.Errorf("load admin token: %w", err)
+	}
+	return AdminToken{hash}, nil
 }
 
-func parseAdminToken(path string, data []byte) (AdminToken, error) {
+func hashToken(path string, data []byte) (hash [sha256.Size]byte, err error) {
 	token := strings.TrimSpace(string(data))
 	if raw, err := hex.DecodeString(token); err != nil || len(raw) != tokenBytes {
-		return AdminToken{}, fmt.Errorf("load admin token: %s holds no token", path)
+		return hash, fmt.Errorf("%s holds no token", path)
 	}
-	return AdminToken{sha256.Sum256([]byte(token))}, nil
+	return sha256.Sum256([]byte(token)), nil
 }
 
 // AdminToken authenticates by a bearer token (RFC 6750). It holds the token's
@@ -69,13 +83,41 @@ var errNoToken = errors.New("no bearer token")
 
 // Authenticate accepts the one token.
 func (a AdminToken) Authenticate(r *http.Request) (Principal, error) {
-	token, err := bearer(r)
-	if err != nil {
+	if err := compareToken(r, a.hash); err != nil {
 		return Principal{}, err
 	}
-	got := sha256.Sum256([]byte(token))
-	if subtle.ConstantTimeCompare(got[:], a.hash[:]) != 1 {
-		return Principal{}, errors.New("wrong token")
-	}
 	return Principal{Name: "admin-token", Roles: []string{role.Admin}}, nil
+}
+
+// ScrapeToken lets in a monitoring system, to the metrics and nothing else: a
+// token of the issuer would expire, and the administrator's opens too much.
+type ScrapeToken struct{ hash [sha256.Size]byte }
+
+// LoadScrapeToken reads the token in path that the first start writes.
+func LoadScrapeToken(path string) (ScrapeToken, error) {
+	hash, err := loadToken(path)
+	if err != nil {
+		return ScrapeToken{}, fmt.Errorf("load metrics token: %w", err)
+	}
+	return ScrapeToken{hash}, nil
+}
+
+// Authenticate accepts the one token.
+func (s ScrapeToken) Authenticate(r *http.Request) (Principal, error) {
+	if err := compareToken(r, s.hash); err != nil {
+		return Principal{}, err
+	}
+	return Principal{Name: "metrics-token", Roles: []string{role.Viewer}}, nil
+}
+
+func compareToken(r *http.Request, hash [sha256.Size]byte) error {
+	token, err := bearer(r)
+	if err != nil {
+		return err
+	}
+	got := sha256.Sum256([]byte(token))
+	if subtle.ConstantTimeCompare(got[:], hash[:]) != 1 {
+		return errors.New("wrong token")
+	}
+	return nil
 }

@@ -43,8 +43,12 @@ func fail(status int, code api.Code, message, hint string) error {
 	return &failure{status: status, body: api.Error{Code: code, Message: message, Hint: hint}}
 }
 
-func handler(cfg Config) http.Handler {
-	h := &handlers{cfg: cfg, busy: make(chan struct{}, maxConcurrent), long: make(chan struct{}, maxStreams)}
+func newHandlers(cfg Config) *handlers {
+	return &handlers{cfg: cfg, busy: make(chan struct{}, maxConcurrent), long: make(chan struct{}, maxStreams)}
+}
+
+func (h *handlers) routes() http.Handler {
+	cfg := h.cfg
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", h.open(func(context.Context) (any, error) { return api.Health{Status: "ok"}, nil }))
 	mux.HandleFunc("GET /readyz", h.open(h.ready))
@@ -75,6 +79,9 @@ func handler(cfg Config) http.Handler {
 	mux.HandleFunc("POST "+sessionPath+"upload", session[wire.CopyRequest](h, wire.VerbUpload))
 	mux.HandleFunc("GET /v1/audit", h.queryAudit)
 	mux.HandleFunc("GET /v1/signin", h.open(func(context.Context) (any, error) { return cfg.SignIn, nil }))
+	if cfg.Scrape != nil {
+		mux.HandleFunc("GET /metrics", h.scrape)
+	}
 	return h.limited(mux)
 }
 

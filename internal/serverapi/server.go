@@ -14,6 +14,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/nationtech/fleetctl/internal/broker/kv"
 	"github.com/nationtech/fleetctl/internal/broker/presence"
 	"github.com/nationtech/fleetctl/internal/commands"
@@ -61,7 +63,8 @@ type Commander interface {
 	Session(ctx context.Context, r commands.Request, input <-chan wire.StreamInput, onData func([]byte) error) error
 }
 
-// Config of the API; everything is required but TLS, PSK, Pages and Stopping.
+// Config of the API; everything is required but TLS, PSK, Pages, Stopping and
+// what concerns metrics.
 type Config struct {
 	Listener net.Listener // plain TCP; the server closes it
 	TLS      *tls.Config  // nil: plain HTTP, for behind something that ends TLS
@@ -90,8 +93,14 @@ type Config struct {
 	// called with the token of who approves, in an organisation ("" is theirs).
 	Joins    *waiting.List
 	Accounts func(token, org string) (DeviceAccounts, error)
-	Version  string
-	Log      *slog.Logger
+	// Metrics are where the API's own metrics are registered; nil for nowhere.
+	Metrics prometheus.Registerer
+	// Scrape serves GET /metrics to who has the role of a viewer, or whom
+	// Scraper lets in; nil where they are served elsewhere.
+	Scrape  http.Handler
+	Scraper Authenticator // may be nil
+	Version string
+	Log     *slog.Logger
 }
 
 // Server is a running API.
@@ -102,13 +111,18 @@ type Server struct {
 }
 
 // Start serves until Shutdown.
-func Start(cfg Config) *Server {
+func Start(cfg Config) (*Server, error) {
+	h := newHandlers(cfg)
+	counted, err := h.counted(withPages(h.routes(), cfg.Pages), cfg.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("start HTTPS API: %w", err)
+	}
 	tlsConfig := cfg.TLS.Clone()
 	if tlsConfig != nil {
 		tlsConfig.NextProtos = []string{"h2", "http/1.1"}
 	}
 	s := &Server{addr: cfg.Listener.Addr(), served: make(chan error, 1), http: &http.Server{
-		Handler:           withPages(handler(cfg), cfg.Pages),
+		Handler:           counted,
 		TLSConfig:         tlsConfig,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
@@ -127,7 +141,7 @@ func Start(cfg Config) *Server {
 		}
 		s.served <- s.http.ServeTLS(cfg.Listener, "", "")
 	}()
-	return s
+	return s, nil
 }
 
 // withPages gives the API its paths, and pages the others.
@@ -136,7 +150,7 @@ func withPages(api http.Handler, pages func(http.Handler) http.Handler) http.Han
 		return api
 	}
 	mux := http.NewServeMux()
-	for _, path := range []string{"/v1/", "/healthz", "/readyz", "/version"} {
+	for _, path := range []string{"/v1/", "/healthz", "/readyz", "/version", "/metrics"} {
 		mux.Handle(path, api)
 	}
 	mux.Handle("/", pages(api))

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/nationtech/fleetctl/internal/audit"
 	"github.com/nationtech/fleetctl/internal/broker"
@@ -56,6 +58,9 @@ type control struct {
 	people people
 	issuer *issuer
 	ready  error
+
+	metrics *prometheus.Registry
+	scraper string // file with the token of a monitoring system
 }
 
 func start(t *testing.T) *control {
@@ -84,14 +89,16 @@ func start(t *testing.T) *control {
 	c.log = must(audit.Open(filepath.Join(dir, "audit")))(t)
 	t.Cleanup(func() { _ = c.log.Close() })
 	c.people = people{}
-	srv := serverapi.Start(serverapi.Config{
+	c.metrics, c.scraper = prometheus.NewRegistry(), filepath.Join(dir, "metrics-token")
+	srv := must(serverapi.Start(serverapi.Config{
 		Listener: must(net.Listen("tcp", "127.0.0.1:0"))(t), TLS: cert.TLSConfig(), Auth: serverapi.Either{auth, serverapi.IssuedTokens{Verifier: c.people}}, Audit: c.log, Registry: reg,
 		Reports: must(kv.Open(conn))(t), Presence: tracker, Commands: commands.NewSender(conn, c.signer),
 		Ready:    func(context.Context) error { return c.ready },
 		NATSURLs: []string{fmt.Sprintf("tls://127.0.0.1:%d", b.Port())}, CAPEM: c.ca.PEM(), SigningKeys: c.signer.Pinned(),
 		PSK: func(id string) string { return callout.PSK(fleetKey, id) }, SignIn: api.SignIn{SchemaVersion: api.SchemaVersion, Issuer: "https://issuer.example"}, Version: "v1.2.3", Log: log,
 		Joins: waiting.New(must(join.Authority(c.ca.PEM()))(t), time.Now), Accounts: c.issuer.accounts,
-	})
+		Metrics: c.metrics, Scrape: promhttp.HandlerFor(c.metrics, promhttp.HandlerOpts{}), Scraper: must(serverapi.LoadScrapeToken(c.scraper))(t),
+	}))(t)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()

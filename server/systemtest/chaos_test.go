@@ -58,6 +58,7 @@ func TestClusterSurvivesItsParts(t *testing.T) {
 	probe := newProbe(t, c)
 	probe.awaitGreen("before anything was killed", startDeadline)
 	c.checkPublic(t)
+	c.checkMetrics(t)
 
 	loading, stop := make(chan struct{}), make(chan struct{})
 	result := make(chan fleetsim.Result, 1)

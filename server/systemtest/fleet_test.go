@@ -80,6 +80,7 @@ func TestFleet(t *testing.T) {
 	}
 	d.put(wire.BucketState, wire.StateKey(d.ID), report)
 	awaitReadyStatus(t, objects)
+	testMetrics(t, p, d, objects)
 
 	p.stop(syscall.SIGKILL)
 	if err := os.RemoveAll(filepath.Join(dir, "nats")); err != nil {

@@ -52,15 +52,16 @@ func TestMain(m *testing.M) {
 
 // endpoints mirrors the endpoints.json that others rely on.
 type endpoints struct {
-	SchemaVersion  int    `json:"schemaVersion"`
-	Kubeconfig     string `json:"kubeconfig"`
-	KubernetesURL  string `json:"kubernetesURL"`
-	NATSURL        string `json:"natsURL"`
-	APIURL         string `json:"apiURL"`
-	CAFile         string `json:"caFile"`
-	AdminTokenFile string `json:"adminTokenFile"`
-	LogFile        string `json:"logFile"`
-	PID            int    `json:"pid"`
+	SchemaVersion    int    `json:"schemaVersion"`
+	Kubeconfig       string `json:"kubeconfig"`
+	KubernetesURL    string `json:"kubernetesURL"`
+	NATSURL          string `json:"natsURL"`
+	APIURL           string `json:"apiURL"`
+	CAFile           string `json:"caFile"`
+	AdminTokenFile   string `json:"adminTokenFile"`
+	LogFile          string `json:"logFile"`
+	MetricsTokenFile string `json:"metricsTokenFile"`
+	PID              int    `json:"pid"`
 
 	Issuer            string `json:"issuer"`
 	CLIClientID       string `json:"cliClientID"`

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -65,6 +66,8 @@ type Tracker struct {
 	table    table
 	complete bool // a listing succeeded since the system account was last lost
 	watchers map[*watcher]struct{}
+
+	events [eventCount]atomic.Uint64
 }
 
 // Start follows connections until ctx ends. Those that were there before are
@@ -180,6 +183,7 @@ func (t *Tracker) handle(msg *nats.Msg) {
 		t.mu.Lock()
 		t.table.remove(c)
 		t.mu.Unlock()
+		t.count(eventDisconnect, 1)
 		t.tell(c.Device)
 		return
 	}
@@ -192,6 +196,8 @@ func (t *Tracker) connected(c Connection) {
 	older := t.table.add(c)
 	flapping := len(older) > 0 && t.table.replaced(c.Device, time.Now())
 	t.mu.Unlock()
+	t.count(eventConnect, 1)
+	t.count(eventReplaced, len(older))
 	t.tell(c.Device)
 	for _, o := range older {
 		t.log.Info("connection replaced by a newer one", "op", "presence", "device", o.Device, "host", o.Host, "newer", c.Host)
@@ -201,6 +207,7 @@ func (t *Tracker) connected(c Connection) {
 		time.AfterFunc(t.opt.Settle, func() { t.endDenied(c) })
 	}
 	if flapping {
+		t.count(eventFlapping, 1)
 		t.log.Warn("two machines seem to share a device id", "op", "presence", "device", c.Device, "host", c.Host)
 		if t.opt.Flapping != nil {
 			t.opt.Flapping(c.Device)

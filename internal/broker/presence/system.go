@@ -41,6 +41,7 @@ func (t *Tracker) relist(ctx context.Context) error {
 	first := err == nil && !t.complete
 	t.complete = t.complete || err == nil
 	t.mu.Unlock()
+	t.count(eventDisconnect, len(gone))
 	for _, c := range added {
 		t.connected(c)
 	}
@@ -147,6 +148,7 @@ func ask(ctx context.Context, nc *nats.Conn, about map[string]any) ([]connz, err
 
 // kick ends one link. That it is gone already is no error.
 func (t *Tracker) kick(ctx context.Context, c Connection) error {
+	t.count(eventKicked, 1)
 	ask, err := json.Marshal(map[string]uint64{"cid": c.CID})
 	if err != nil {
 		return err

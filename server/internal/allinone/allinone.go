@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/nationtech/fleetctl/internal/audit"
 	"github.com/nationtech/fleetctl/internal/broker"
 	"github.com/nationtech/fleetctl/internal/broker/presence"
@@ -26,6 +28,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/signing"
 	"github.com/nationtech/fleetctl/operator"
 	"github.com/nationtech/fleetctl/server/internal/lockfile"
+	"github.com/nationtech/fleetctl/server/internal/metrics"
 	"github.com/nationtech/fleetctl/server/internal/ports"
 	"github.com/nationtech/fleetctl/server/internal/supervise"
 	"github.com/nationtech/fleetctl/server/kubeapi"
@@ -58,6 +61,7 @@ type server struct {
 	operator    *operator.Operator
 	dashboard   *dashboard.Dashboard
 	apiListener net.Listener
+	metrics     *prometheus.Registry
 
 	endpoints Endpoints
 }
@@ -80,7 +84,7 @@ func Run(ctx context.Context, cfg Config, ready func(Endpoints) error) (err erro
 	}
 	defer lock.Release()
 
-	s := &server{Config: cfg, Supervisor: supervise.New(cfg.Log.Logger)}
+	s := &server{Config: cfg, Supervisor: supervise.New(cfg.Log.Logger), metrics: metrics.New("all", cfg.Version)}
 	defer func() {
 		err = errors.Join(err, removeEndpoints(cfg.DataDir), s.Stop())
 	}()
@@ -123,6 +127,7 @@ func (s *server) startAll(ctx context.Context) error {
 		{"operator", s.startOperator},
 		{"dashboard", s.startDashboard},
 		{"HTTPS API", s.startAPI},
+		{"metrics", s.measure},
 		{"certificate renewal", s.keepCerts},
 	}
 	starting, cancel := context.WithTimeoutCause(ctx, s.StartTimeout,

@@ -29,8 +29,11 @@ type Endpoints struct {
 	CAFile         string `json:"caFile"`
 	CAFingerprint  string `json:"caFingerprint"` // SHA-256, as openssl prints it
 	AdminTokenFile string `json:"adminTokenFile"`
-	LogFile        string `json:"logFile"`
-	PID            int    `json:"pid"`
+	// MetricsTokenFile holds the token that lets a monitoring system read
+	// APIURL/metrics, and nothing else.
+	MetricsTokenFile string `json:"metricsTokenFile"`
+	LogFile          string `json:"logFile"`
+	PID              int    `json:"pid"`
 
 	Issuer            string `json:"issuer"`
 	CLIClientID       string `json:"cliClientID"`

@@ -32,6 +32,7 @@ import (
 	"github.com/nationtech/fleetctl/operator"
 	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
 	"github.com/nationtech/fleetctl/operator/crd"
+	"github.com/nationtech/fleetctl/server/internal/metrics"
 	"github.com/nationtech/fleetctl/server/internal/ports"
 	"github.com/nationtech/fleetctl/server/internal/supervise"
 	"github.com/nationtech/fleetctl/server/kubeapi"
@@ -136,6 +137,7 @@ func (s *server) startCallout(context.Context) (supervise.Part, error) {
 		Denied:       s.registry.Denied,
 		Held:         s.guard.Held,
 		Deciding:     s.broker.Deciding,
+		Metrics:      s.metrics,
 		Log:          s.Log.With("component", "callout"),
 	}
 	cfg.Issuer, cfg.XKey = s.broker.CalloutKeys()
@@ -247,7 +249,13 @@ func (s *server) startAPI(context.Context) (supervise.Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	api := serverapi.Start(serverapi.Config{
+	scrapeFile := s.path("metrics-token")
+	scraper, err := serverapi.LoadScrapeToken(scrapeFile)
+	if err != nil {
+		return nil, err
+	}
+	log := s.Log.With("component", "api")
+	api, err := serverapi.Start(serverapi.Config{
 		Listener:    s.apiListener,
 		TLS:         cert.TLSConfig(),
 		Auth:        s.apiAuth(auth),
@@ -266,10 +274,16 @@ func (s *server) startAPI(context.Context) (supervise.Part, error) {
 		Stopping:    s.dashboard.Stop,
 		Joins:       waiting.New(authority, time.Now),
 		Accounts:    s.deviceAccounts,
+		Metrics:     s.metrics,
+		Scrape:      metrics.Handler(s.metrics, log),
+		Scraper:     scraper,
 		Version:     s.Version,
-		Log:         s.Log.With("component", "api"),
+		Log:         log,
 	})
-	s.endpoints.AdminTokenFile = tokenFile
+	if err != nil {
+		return nil, err
+	}
+	s.endpoints.AdminTokenFile, s.endpoints.MetricsTokenFile = tokenFile, scrapeFile
 	return supervise.Held(api.Shutdown), nil
 }
 

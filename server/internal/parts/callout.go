@@ -8,7 +8,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/nationtech/fleetctl/internal/broker/accounts"
 	"github.com/nationtech/fleetctl/internal/broker/presence"
@@ -117,7 +116,7 @@ func (o *calloutPart) answer(context.Context) (supervise.Part, error) {
 		_, err := callout.Start(ctx, callout.Config{
 			Conn: o.conn, Issuer: o.issuer, XKey: o.xkey,
 			Tokens: o.tokens, DevicePrefix: o.cfg.DevicePrefix, FleetKey: o.fleetKey,
-			Denied: o.devices.Denied, Held: o.guard.Held, Metrics: metrics.Registry, Log: o.Log.With("component", "callout"),
+			Denied: o.devices.Denied, Held: o.guard.Held, Metrics: o.metrics, Log: o.Log.With("component", "callout"),
 		})
 		return err
 	})
@@ -132,6 +131,9 @@ func (o *calloutPart) watch(context.Context) (supervise.Part, error) {
 		tracker, err := presence.Start(ctx, o.system, log, presence.Options{Denied: o.devices.Denied, Settle: registrySettles})
 		if err != nil {
 			return err
+		}
+		if err := o.metrics.Register(tracker); err != nil {
+			return fmt.Errorf("register metrics: %w", err)
 		}
 		go o.guard.Watch(ctx, o.system, tracker, log, nil)
 		return o.devices.Enforce(ctx, tracker, log)

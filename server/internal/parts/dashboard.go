@@ -27,6 +27,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/serverapi/registry"
 	"github.com/nationtech/fleetctl/internal/serverapi/waiting"
 	"github.com/nationtech/fleetctl/internal/signing"
+	"github.com/nationtech/fleetctl/server/internal/metrics"
 	"github.com/nationtech/fleetctl/server/internal/supervise"
 )
 
@@ -176,6 +177,9 @@ func (d *dashboardPart) watch(context.Context) (supervise.Part, error) {
 		if d.presence, err = presence.Start(ctx, d.system, log, presence.Options{Denied: d.devices.Denied, Settle: registrySettles}); err != nil {
 			return err
 		}
+		if err := d.metrics.Register(d.presence); err != nil {
+			return fmt.Errorf("register metrics: %w", err)
+		}
 		return d.devices.Enforce(ctx, d.presence, log)
 	})
 }
@@ -188,6 +192,9 @@ func (d *dashboardPart) serve(context.Context) (supervise.Part, error) {
 	var tlsConfig *tls.Config
 	if d.cfg.CertFile != "" {
 		if tlsConfig, err = certificate(d.cfg.CertFile, d.cfg.KeyFile); err != nil {
+			return nil, err
+		}
+		if err := metrics.Certificate(d.metrics, "api", func() (time.Time, error) { return ends(d.cfg.CertFile, d.cfg.KeyFile) }); err != nil {
 			return nil, err
 		}
 	}
@@ -217,13 +224,17 @@ func (d *dashboardPart) serve(context.Context) (supervise.Part, error) {
 			ProjectID: d.cfg.People.ProjectID, KubernetesURL: d.cfg.KubernetesURL},
 		Joins:    waiting.New(d.authority, time.Now),
 		Accounts: d.accounts,
+		Metrics:  d.metrics,
 		Version:  d.Version,
 		Log:      d.Log.With("component", "api"),
 	}
 	if d.pages != nil {
 		cfg.Pages, cfg.Stopping = d.pages.Handler, d.pages.Stop
 	}
-	server := serverapi.Start(cfg)
+	server, err := serverapi.Start(cfg)
+	if err != nil {
+		return nil, err
+	}
 	d.Log.Info("HTTPS API", "address", server.Addr().String(), "tls", tlsConfig != nil)
 	return supervise.Held(server.Shutdown), nil
 }
@@ -242,15 +253,26 @@ func (d *dashboardPart) accounts(token, org string) (serverapi.DeviceAccounts, e
 // certificate reads a certificate anew for each handshake, so that a renewed
 // one counts at once: whoever renews it is outside of this process.
 func certificate(certFile, keyFile string) (*tls.Config, error) {
-	load := func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-		pair, err := tls.LoadX509KeyPair(certFile, keyFile)
-		if err != nil {
-			return nil, fmt.Errorf("read certificate: %w", err)
-		}
-		return &pair, nil
-	}
+	load := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return loadPair(certFile, keyFile) }
 	if _, err := load(nil); err != nil {
 		return nil, err
 	}
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: load}, nil
+}
+
+func loadPair(certFile, keyFile string) (*tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		return nil, fmt.Errorf("read certificate: %w", err)
+	}
+	return &pair, nil
+}
+
+// ends says when the certificate does.
+func ends(certFile, keyFile string) (time.Time, error) {
+	pair, err := loadPair(certFile, keyFile)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return pair.Leaf.NotAfter, nil
 }

@@ -8,9 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/rest"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/nationtech/fleetctl/internal/broker"
 	"github.com/nationtech/fleetctl/internal/broker/accounts"
@@ -99,8 +97,10 @@ func (o *operatorPart) connectLinks(ctx context.Context) (held supervise.Part, e
 
 func (o *operatorPart) watch(context.Context) (supervise.Part, error) {
 	return lasting(func(ctx context.Context) (err error) {
-		o.links, err = presence.Start(ctx, o.system, o.Log.With("component", "presence"), presence.Options{})
-		return err
+		if o.links, err = presence.Start(ctx, o.system, o.Log.With("component", "presence"), presence.Options{}); err != nil {
+			return err
+		}
+		return o.metrics.Register(o.links)
 	})
 }
 
@@ -118,6 +118,9 @@ func (o *operatorPart) keepBuckets(context.Context) (supervise.Part, error) {
 	js, err := jetstream.New(o.buckets)
 	if err != nil {
 		return nil, fmt.Errorf("open JetStream: %w", err)
+	}
+	if err := o.metrics.Register(broker.BucketCollector(js)); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	log := o.Log.With("component", "buckets")
 	// See docs/decisions/0008: a device can stop a bucket of reports that has copies.
@@ -172,15 +175,7 @@ func (o *operatorPart) operate(context.Context) (supervise.Part, error) {
 		return nil, err
 	}
 	o.leading = op.Elected()
-	leading := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "fleet_operator_leading", Help: "Whether this operator is the one that writes.",
-	}, func() float64 {
-		if closed(op.Elected()) {
-			return 1
-		}
-		return 0
-	})
-	if err := metrics.Registry.Register(leading); err != nil {
+	if err := o.metrics.Register(op.Collector()); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	// One that stands by is ready too: it has nothing else to do.

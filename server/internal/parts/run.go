@@ -7,8 +7,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"github.com/nationtech/fleetctl/server/internal/metrics"
 	"github.com/nationtech/fleetctl/server/internal/supervise"
 )
 
@@ -16,8 +16,8 @@ import (
 type part struct {
 	*Access
 	*supervise.Supervisor
-	name   string
-	status status
+	status  status
+	metrics *prometheus.Registry
 }
 
 type step struct {
@@ -28,15 +28,12 @@ type step struct {
 // run starts the steps in order, calls ready, and runs until ctx ends or one of
 // them fails. Health checks are answered from the beginning.
 func run(ctx context.Context, name string, a *Access, ready func(), steps func(*part) []step) (err error) {
-	p := &part{Access: a, Supervisor: supervise.New(a.Log), name: name}
+	p := &part{Access: a, Supervisor: supervise.New(a.Log), metrics: metrics.New(name, a.Version)}
 	defer func() { err = errors.Join(err, p.Stop()) }()
-	if err := p.describe(); err != nil {
-		return err
-	}
 	starting, cancel := context.WithTimeoutCause(ctx, a.StartTimeout, fmt.Errorf("not up within %s", a.StartTimeout))
 	defer cancel()
 	all := append([]step{{"health checks", func(context.Context) (supervise.Part, error) {
-		return p.status.serve(a.StatusAddress, a.Log)
+		return p.status.serve(a.StatusAddress, metrics.Handler(p.metrics, a.Log), a.Log)
 	}}}, steps(p)...)
 	for _, s := range all {
 		if err := p.Start(starting, s.name, s.run); err != nil {
@@ -58,18 +55,6 @@ func run(ctx context.Context, name string, a *Access, ready func(), steps func(*
 	}
 }
 
-// describe gives the metrics that every part has.
-func (p *part) describe() error {
-	info := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "fleet_part_info", Help: "Which part of the control plane this is, and its version.",
-		ConstLabels: prometheus.Labels{"part": p.name, "version": p.Version},
-	}, func() float64 { return 1 })
-	if err := metrics.Registry.Register(info); err != nil {
-		return fmt.Errorf("register metrics: %w", err)
-	}
-	return nil
-}
-
 // nats connects as role, and makes the connection something to be ready for
 // and a metric.
 func (p *part) nats(ctx context.Context, role string) (*nats.Conn, supervise.Part, error) {
@@ -83,18 +68,9 @@ func (p *part) nats(ctx context.Context, role string) (*nats.Conn, supervise.Par
 		}
 		return nil
 	})
-	gauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "fleet_nats_connected", Help: "Whether this part is connected to NATS.",
-		ConstLabels: prometheus.Labels{"role": role},
-	}, func() float64 {
-		if conn.IsConnected() {
-			return 1
-		}
-		return 0
-	})
-	if err := metrics.Registry.Register(gauge); err != nil {
+	if err := metrics.Connection(p.metrics, role, conn); err != nil {
 		conn.Close()
-		return nil, nil, fmt.Errorf("register metrics: %w", err)
+		return nil, nil, err
 	}
 	return conn, supervise.Held(func(context.Context) error { conn.Close(); return nil }), nil
 }

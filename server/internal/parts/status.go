@@ -13,9 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
-
 	"github.com/nationtech/fleetctl/server/internal/supervise"
 )
 
@@ -58,7 +55,7 @@ func (s *status) ready() error {
 }
 
 // serve starts answering; without an address it does nothing.
-func (s *status) serve(address string, log *slog.Logger) (supervise.Part, error) {
+func (s *status) serve(address string, metrics http.Handler, log *slog.Logger) (supervise.Part, error) {
 	if address == "" {
 		return nil, nil
 	}
@@ -75,7 +72,7 @@ func (s *status) serve(address string, log *slog.Logger) (supervise.Part, error)
 		}
 		_, _ = w.Write([]byte("ok\n"))
 	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics.Registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", metrics)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: statusTimeout, ReadTimeout: statusTimeout, WriteTimeout: 2 * statusTimeout,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	log.Info("health checks", "address", listener.Addr().String())
