@@ -30,15 +30,16 @@ const (
 	maxBackoff = 30 * time.Second
 )
 
-func newCore(mgr manager.Manager, o Options) *core {
+func newCore(mgr manager.Manager, watcher client.WithWatch, o Options) *core {
 	counters := newCounters()
+	desired := &inlet[string]{}
 	store := countedStore{o.Store, counters.writes}
 	return &core{
 		client: mgr.GetClient(), store: store, links: o.Links, identities: o.Identities, recorder: mgr.GetEventRecorder(v1alpha1.ManagerOperator),
 		log: o.Log, now: time.Now, timing: o.Timing,
 		model:      newModel(),
 		writer:     newWriter(store, o.Signer, time.Now, o.Log),
-		materials:  newMaterials(mgr.GetAPIReader()),
+		materials:  newMaterials(mgr.GetAPIReader(), watcher, o.Log, desired.add),
 		registry:   newRegistry(o.Timing),
 		departures: newDepartures(),
 		limiter:    throttle.New(isOverload, time.Now),
@@ -48,7 +49,7 @@ func newCore(mgr manager.Manager, o Options) *core {
 		deployments: &inlet[reconcile.Request]{},
 		summaries:   &inlet[types.NamespacedName]{},
 		rollouts:    &inlet[types.NamespacedName]{},
-		desired:     &inlet[string]{},
+		desired:     desired,
 		devices:     &inlet[string]{},
 		patient:     newDrip(o.Timing.PatientRate),
 		loaded:      make(chan struct{}),

@@ -100,8 +100,7 @@ func connectedCondition(link linkState, before []metav1.Condition) (metav1.Condi
 
 // progress is the UpToDate condition of a device: whether it runs what it
 // should, and if not, what is in the way.
-func (c *core) progress(device string, accepted uint64) metav1.Condition {
-	s := c.model.standing(device)
+func (c *core) progress(device string, s standing, accepted uint64) metav1.Condition {
 	no := func(reason, message string) metav1.Condition {
 		return condition(v1alpha1.ConditionUpToDate, false, reason, message)
 	}
@@ -117,8 +116,45 @@ func (c *core) progress(device string, accepted uint64) metav1.Condition {
 		return no(v1alpha1.ReasonManifestPending, "it has not taken its newest desired state yet")
 	case len(s.Pending) > 0:
 		return no(v1alpha1.ReasonDeploymentsPending, "working on "+some(s.Pending))
+	case len(s.waiting) > 0:
+		return no(v1alpha1.ReasonWaitingForRollout, "the rollout of "+some(s.waiting)+" has not brought it the newest revision")
 	}
 	return condition(v1alpha1.ConditionUpToDate, true, v1alpha1.ReasonUpToDate, "it runs what it should")
+}
+
+// warningCondition gives false for a device that never had a warning: most have
+// none.
+func warningCondition(s standing, before []metav1.Condition) (metav1.Condition, bool) {
+	switch {
+	case !s.Reported:
+		return metav1.Condition{}, false // what was last known stays
+	case len(s.Warnings) > 0:
+		return condition(v1alpha1.ConditionWarning, true, v1alpha1.ReasonAgentWarns, strings.Join(s.Warnings, "; ")), true
+	}
+	return condition(v1alpha1.ConditionWarning, false, v1alpha1.ReasonNoWarning, "the agent warns of nothing"),
+		meta.FindStatusCondition(before, v1alpha1.ConditionWarning) != nil
+}
+
+// said is what of a report goes into a device's status beside its deployments'
+// aggregates, in a form that can be compared.
+func said(conditions []metav1.Condition) string {
+	var out strings.Builder
+	for _, name := range []string{v1alpha1.ConditionUpToDate, v1alpha1.ConditionWarning} {
+		if c := meta.FindStatusCondition(conditions, name); c != nil && (name == v1alpha1.ConditionUpToDate || c.Status == metav1.ConditionTrue) {
+			out.WriteString(c.Reason + c.Message)
+		}
+	}
+	return out.String()
+}
+
+// toSay is what would be said of a device now.
+func (c *core) toSay(device string, accepted uint64) string {
+	s := c.model.standing(device)
+	now := []metav1.Condition{c.progress(device, s, accepted)}
+	if warning, known := warningCondition(s, nil); known {
+		now = append(now, warning)
+	}
+	return said(now)
 }
 
 // maxNamed is how many deployments a message names.

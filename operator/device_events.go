@@ -53,6 +53,9 @@ func deviceEvents(d *v1alpha1.Device, before, after []metav1.Condition) []device
 	if is != nil && (is.Reason == v1alpha1.ReasonDeploymentsFailed || is.Reason == v1alpha1.ReasonManifestRefused) && (was == nil || was.Message != is.Message) {
 		out = append(out, deviceEvent{true, is.Reason, "Deploy", is.Message})
 	}
+	if _, is := changed(v1alpha1.ConditionWarning); is != nil && is.Status == metav1.ConditionTrue {
+		out = append(out, deviceEvent{true, is.Reason, "Watch", is.Message})
+	}
 	if _, is := changed(v1alpha1.ConditionIdentityConflict); is != nil && is.Status == metav1.ConditionTrue {
 		out = append(out, deviceEvent{true, is.Reason, "Register", is.Message})
 	}

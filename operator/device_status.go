@@ -47,7 +47,11 @@ func (c *core) deviceStatus(live *v1alpha1.Device, rec *record) (v1alpha1.Device
 	if !equality.Semantic.DeepEqual(out, live.Status) {
 		how = atOnce
 	}
-	set(c.progress(live.Name, rec.accepted))
+	s := c.model.standing(live.Name)
+	set(c.progress(live.Name, s, rec.accepted))
+	if condition, known := warningCondition(s, live.Status.Conditions); known {
+		set(condition)
+	}
 	at := metav1.NewTime(rec.lastSeen.Truncate(time.Second))
 	due := !rec.lastSeen.IsZero() && (live.Status.LastHeartbeat == nil || at.Sub(live.Status.LastHeartbeat.Time) >= c.timing.HeartbeatRenewal)
 	if how == never && (due || !equality.Semantic.DeepEqual(out, live.Status)) {

@@ -155,7 +155,7 @@ func (in *intake) takeState(u kv.Update[wire.DeviceState]) {
 	if in.isLoaded() && in.writer.accepted(u.Device, u.Value.Revision) {
 		in.desired.add(u.Device)
 	}
-	if in.isLoaded() && in.registry.moved(u.Device, in.progress(u.Device, u.Value.Revision)) {
+	if in.isLoaded() && in.registry.moved(u.Device, in.toSay(u.Device, u.Value.Revision)) {
 		in.patient.add(u.Device)
 	}
 }
@@ -246,8 +246,7 @@ func (in *intake) tick(ctx context.Context) {
 	presence, audit := time.NewTicker(in.timing.PresenceTick), time.NewTicker(in.timing.AuditInterval)
 	defer presence.Stop()
 	defer audit.Stop()
-	material := time.NewTicker(materialsInterval)
-	defer material.Stop()
+	defer in.materials.close()
 	for {
 		select {
 		case <-ctx.Done():
@@ -256,12 +255,6 @@ func (in *intake) tick(ctx context.Context) {
 			in.lookAtAll()
 		case <-audit.C:
 			in.audit(ctx)
-		case <-material.C:
-			changed, err := in.materials.refresh(ctx)
-			if err != nil {
-				in.log.Warn("what Deployments refer to cannot be read", "err", err)
-			}
-			in.desired.add(changed...)
 		case <-in.again:
 			in.audit(ctx)
 		}

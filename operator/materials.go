@@ -4,24 +4,25 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"strings"
 	"sync"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// materialsInterval is how soon a change of a Secret or a ConfigMap is noticed.
-const materialsInterval = 10 * time.Second
-
 // materials holds the Secrets and ConfigMaps that Deployments refer to, and
-// nothing else. It reads each by its name, without a cache or a watch of all
-// of them: "get" on these names is all that the operator needs to be granted.
+// nothing else. It reads each by its name and watches it by its name, so that
+// "get" and "watch" are all that the operator needs to be granted; what a watch
+// brings is metadata alone.
 type materials struct {
-	reader client.Reader
+	reader  client.Reader
+	watcher client.WithWatch // nil: changes are found by refresh alone
+	log     *slog.Logger
+	changed func(devices ...string) // told of devices whose material changed
 
 	mu      sync.Mutex
 	objects map[objectKey]*object
@@ -30,20 +31,27 @@ type materials struct {
 // objectKey is a namespace and a name as wire.SecretObject gives it.
 type objectKey struct{ namespace, object string }
 
+func (k objectKey) split() (secret bool, name string) {
+	kind, name, _ := strings.Cut(k.object, "/")
+	return kind == "secret", name
+}
+
 type object struct {
 	data    map[string][]byte   // nil when it is not there
 	devices map[string]struct{} // that it was delivered to
+	unwatch context.CancelFunc  // may be nil
 }
 
-func newMaterials(reader client.Reader) *materials {
-	return &materials{reader: reader, objects: map[objectKey]*object{}}
+func newMaterials(reader client.Reader, watcher client.WithWatch, log *slog.Logger, changed func(devices ...string)) *materials {
+	return &materials{reader: reader, watcher: watcher, log: log, changed: changed, objects: map[objectKey]*object{}}
 }
 
-// get gives the data of an object for a device; nil when there is none.
+// get gives the data of an object for a device; nil when there is none. The
+// object is watched from then on, until it is released.
 func (m *materials) get(ctx context.Context, k objectKey, device string) (map[string][]byte, error) {
 	m.mu.Lock()
 	o := m.objects[k]
-	if o != nil { // refresh keeps it fresh, and tells every device of a change
+	if o != nil { // its watch keeps it fresh, and tells every device of a change
 		o.devices[device] = struct{}{}
 		defer m.mu.Unlock()
 		return o.data, nil
@@ -56,7 +64,14 @@ func (m *materials) get(ctx context.Context, k objectKey, device string) (map[st
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.objects[k] == nil {
-		m.objects[k] = &object{data: data, devices: map[string]struct{}{}}
+		o := &object{data: data, devices: map[string]struct{}{}}
+		m.objects[k] = o
+		if m.watcher != nil {
+			// It outlives the work that needed it first.
+			var watching context.Context
+			watching, o.unwatch = context.WithCancel(context.WithoutCancel(ctx))
+			go m.watch(watching, k)
+		}
 	}
 	o = m.objects[k]
 	o.devices[device] = struct{}{}
@@ -64,11 +79,11 @@ func (m *materials) get(ctx context.Context, k objectKey, device string) (map[st
 }
 
 func (m *materials) read(ctx context.Context, k objectKey) (map[string][]byte, error) {
-	kind, name, _ := strings.Cut(k.object, "/")
+	secret, name := k.split()
 	key := client.ObjectKey{Namespace: k.namespace, Name: name}
 	var data map[string][]byte
 	var err error
-	if kind == "secret" {
+	if secret {
 		s := &corev1.Secret{}
 		if err = m.reader.Get(ctx, key, s); err == nil {
 			data = s.Data
@@ -96,34 +111,27 @@ func (m *materials) read(ctx context.Context, k objectKey) (map[string][]byte, e
 	return data, nil
 }
 
-// refresh reads everything anew and gives the devices of what changed.
-func (m *materials) refresh(ctx context.Context) (changed []string, err error) {
+// refresh reads one object anew, and tells its devices if it changed.
+func (m *materials) refresh(ctx context.Context, k objectKey) error {
+	data, err := m.read(ctx, k)
+	if err != nil {
+		return err
+	}
+	var affected []string
 	m.mu.Lock()
-	keys := make([]objectKey, 0, len(m.objects))
-	for k := range m.objects {
-		keys = append(keys, k)
+	if o := m.objects[k]; o != nil {
+		if (data == nil) != (o.data == nil) || !maps.EqualFunc(data, o.data, bytes.Equal) {
+			for device := range o.devices {
+				affected = append(affected, device)
+			}
+		}
+		o.data = data
 	}
 	m.mu.Unlock()
-	affected := map[string]struct{}{}
-	for _, k := range keys {
-		data, readErr := m.read(ctx, k)
-		if readErr != nil {
-			err = readErr
-			continue
-		}
-		m.mu.Lock()
-		if o := m.objects[k]; o != nil {
-			if (data == nil) != (o.data == nil) || !maps.EqualFunc(data, o.data, bytes.Equal) {
-				maps.Copy(affected, o.devices)
-			}
-			o.data = data
-		}
-		m.mu.Unlock()
+	if len(affected) > 0 {
+		m.changed(affected...)
 	}
-	for device := range affected {
-		changed = append(changed, device)
-	}
-	return changed, err
+	return nil
 }
 
 // release notes that a device takes only the objects in use.
@@ -136,7 +144,24 @@ func (m *materials) release(device string, use map[objectKey]bool) {
 		}
 		delete(o.devices, device)
 		if len(o.devices) == 0 {
-			delete(m.objects, k)
+			m.drop(k)
 		}
+	}
+}
+
+// drop forgets an object. m.mu is held.
+func (m *materials) drop(k objectKey) {
+	if o := m.objects[k]; o.unwatch != nil {
+		o.unwatch()
+	}
+	delete(m.objects, k)
+}
+
+// close ends every watch.
+func (m *materials) close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for k := range m.objects {
+		m.drop(k)
 	}
 }

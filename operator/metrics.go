@@ -50,18 +50,20 @@ func (s countedStore) count(what string, err error) error {
 }
 
 // PutManifest implements DesiredStore.
-func (s countedStore) PutManifest(ctx context.Context, device string, sealed []byte) error {
-	return s.count("manifest", s.Store.PutManifest(ctx, device, sealed))
+func (s countedStore) PutManifest(ctx context.Context, device string, sealed []byte, last uint64) (uint64, error) {
+	revision, err := s.Store.PutManifest(ctx, device, sealed, last)
+	return revision, s.count("manifest", err)
 }
 
 // PutDesired implements DesiredStore.
-func (s countedStore) PutDesired(ctx context.Context, device, deployment string, data []byte) error {
-	return s.count("state", s.Store.PutDesired(ctx, device, deployment, data))
+func (s countedStore) PutDesired(ctx context.Context, device, deployment string, data []byte, last uint64) (uint64, error) {
+	revision, err := s.Store.PutDesired(ctx, device, deployment, data, last)
+	return revision, s.count("state", err)
 }
 
 // Delete implements DesiredStore.
-func (s countedStore) Delete(ctx context.Context, device, deployment string) error {
-	return s.count("removal", s.Store.Delete(ctx, device, deployment))
+func (s countedStore) Delete(ctx context.Context, device, deployment string, last uint64) error {
+	return s.count("removal", s.Store.Delete(ctx, device, deployment, last))
 }
 
 // Labels of a Deployment. One called namespace would be that of the scraped pod.

@@ -224,10 +224,28 @@ func (m *model) report(id string, s *wire.DeviceState, received time.Time) effec
 }
 
 // standing is how one device does.
-func (m *model) standing(id string) rollup.Standing {
+type standing struct {
+	rollup.Standing
+	// waiting are those of its pending deployments whose newest revision it
+	// was not told to run: a rollout has not come to it.
+	waiting []string
+}
+
+// standing gives how one device does.
+func (m *model) standing(id string) standing {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.rollup.Standing(id, m.index.Selectors(id))
+	out := standing{Standing: m.rollup.Standing(id, m.index.Selectors(id))}
+	working := out.Pending[:0]
+	for _, name := range out.Pending {
+		if m.active[name].waits(id) {
+			out.waiting = append(out.waiting, name)
+		} else {
+			working = append(working, name)
+		}
+	}
+	out.Pending = working
+	return out
 }
 
 // want is what one device should run.

@@ -161,7 +161,11 @@ func New(restConfig *rest.Config, o Options) (*Operator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("operator: %w", err)
 	}
-	op := &Operator{manager: mgr, config: restConfig, election: o.LeaderElection, core: newCore(mgr, o)}
+	watcher, err := client.NewWithWatch(unlimited, client.Options{Scheme: scheme, Mapper: mgr.GetRESTMapper(), HTTPClient: mgr.GetHTTPClient()})
+	if err != nil {
+		return nil, fmt.Errorf("operator: %w", err)
+	}
+	op := &Operator{manager: mgr, config: restConfig, election: o.LeaderElection, core: newCore(mgr, watcher, o)}
 	if err := op.core.addControllers(mgr); err != nil {
 		return nil, fmt.Errorf("operator: %w", err)
 	}

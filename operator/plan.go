@@ -38,6 +38,13 @@ func (p *plan) leave(device string) {
 	}
 }
 
+// waits says whether a device was not told the present score, which its rollout
+// has to.
+func (c *claim) waits(device string) bool {
+	return c != nil && c.policy != nil && c.plan != nil && !c.plan.unknown[device] &&
+		c.plan.told[device].revision != rollout.Revision(c.wireGeneration())
+}
+
 // want adds to w what a device should have of a Deployment with a rollout.
 func (p *plan) want(w *want, name, device string, stored []string) {
 	if p == nil || p.unknown[device] {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/nationtech/fleetctl/internal/wire"
 	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
@@ -39,7 +38,7 @@ type record struct {
 	turn      bool             // what may wait has waited
 	published verdict          // what its status says
 	connected bool             // and of its connection
-	progress  string           // and of its progress
+	progress  string           // and of its progress and warnings
 	renewed   time.Time        // lastHeartbeat in its status
 }
 
@@ -89,9 +88,7 @@ func (r *registry) setDevice(d *v1alpha1.Device) (rekeyed bool) {
 		rec.published = verdict(c.Reason)
 	}
 	rec.connected = meta.IsStatusConditionTrue(d.Status.Conditions, v1alpha1.ConditionConnected)
-	if c := meta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionUpToDate); c != nil {
-		rec.progress = c.Reason + c.Message
-	}
+	rec.progress = said(d.Status.Conditions)
 	if d.Status.LastHeartbeat != nil {
 		rec.renewed = d.Status.LastHeartbeat.Time
 	}
@@ -165,12 +162,13 @@ func (r *registry) reported(device string, revision uint64) {
 	r.of(device).accepted = revision
 }
 
-// moved says whether a device's progress is another than its status says.
-func (r *registry) moved(device string, progress metav1.Condition) bool {
+// moved says whether there is something else to say of a device than its status
+// does.
+func (r *registry) moved(device, now string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	rec := r.of(device)
-	return rec.registered && rec.progress != progress.Reason+progress.Message
+	return rec.registered && rec.progress != now
 }
 
 // told says whether a device has taken the manifest of a revision.

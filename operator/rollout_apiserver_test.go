@@ -60,7 +60,7 @@ func (tr *troupe) act() {
 		if tr.offline[id] {
 			continue
 		}
-		s := wire.DeviceState{SchemaVersion: 1, Device: id, Revision: 1, At: time.Now(), Deployments: []wire.DeploymentState{}}
+		s := wire.DeviceState{SchemaVersion: 1, Device: id, Revision: revisionIn(snapshot[id]), At: time.Now(), Deployments: []wire.DeploymentState{}}
 		for key, data := range snapshot {
 			device, name, ok := wire.ParseDesiredKey(key)
 			if !ok || device != id || name == "" {
@@ -92,6 +92,16 @@ func (tr *troupe) act() {
 			tr.Error(err)
 		}
 	}
+}
+
+// revisionIn reads a manifest; 0 for none.
+func revisionIn(sealed []byte) uint64 {
+	var e wire.Envelope
+	var m wire.Manifest
+	if json.Unmarshal(sealed, &e) != nil || json.Unmarshal(e.Payload, &m) != nil {
+		return 0
+	}
+	return m.Revision
 }
 
 func imageOf(data json.RawMessage) string {
@@ -197,6 +207,7 @@ func TestRolloutAndHistory(t *testing.T) {
 	// Paused, a new revision goes nowhere, over a restart too.
 	f.setImage(d, "v3")
 	f.wantRollout(d, v1alpha1.RolloutPaused, 3)
+	f.deviceHolds("pi-1", "UpToDate", "False", "WaitingForRollout", "hello")
 	stop()
 	f.start()
 	f.wantRollout(d, v1alpha1.RolloutPaused, 3)
@@ -212,6 +223,7 @@ func TestRolloutAndHistory(t *testing.T) {
 	}
 	f.wantRollout(d, v1alpha1.RolloutComplete, 4)
 	tr.wantHistory("pi-1: v1 v2 v1; pi-2: v1 v2 v1; pi-3: v1 v2 v1; pi-4: v1 v2 v1; pi-5: v1 v2 v1")
+	f.deviceHolds("pi-1", "UpToDate", "True", "UpToDate")
 	f.wantHistory(d, "4 v1 current stable; 3 v3; 2 v2")
 
 	// The history is bounded.

@@ -117,6 +117,7 @@ func (r *rolloutReconciler) step(ctx context.Context, key types.NamespacedName, 
 			r.log.Info("rollout", "deployment", key.Name, "namespace", key.Namespace, "devices", len(out.Tell), "progress", out.Picture.Message)
 			return reconcile.Result{RequeueAfter: soon}, nil // for the picture after it
 		}
+		r.noteWaiting(v)
 		return r.show(ctx, key, v, run, &out)
 	}
 	return reconcile.Result{RequeueAfter: soon}, nil
@@ -149,6 +150,17 @@ func (r *rolloutReconciler) show(ctx context.Context, key types.NamespacedName, 
 		return result, nil
 	}
 	return unlessFailed(result, r.publish(ctx, v, run, out))
+}
+
+// noteWaiting has it said of the devices that the rollout has not come to:
+// nothing that they report would.
+func (r *rolloutReconciler) noteWaiting(v *rolloutView) {
+	for i := range v.devices {
+		d := &v.devices[i]
+		if d.Told != rollout.Revision(v.generation) && r.registry.moved(d.ID, r.toSay(d.ID, r.registry.snapshot(d.ID).accepted)) {
+			r.patient.add(d.ID)
+		}
+	}
 }
 
 // unlessFailed is what a reconcile gives: what failed comes back by itself.

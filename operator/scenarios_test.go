@@ -398,6 +398,30 @@ func TestWhatBlocksADevice(t *testing.T) {
 	f.deviceHolds("pi-1", "UpToDate", "False", "DeploymentsFailed", "other: no such image")
 	f.reportState("pi-1", f.revision("pi-1"), running(d), running(other))
 	f.deviceHolds("pi-1", "UpToDate", "True", "UpToDate")
+
+	if c := meta.FindStatusCondition(f.getDevice("pi-1").Status.Conditions, "Warning"); c != nil {
+		t.Errorf("a device that never warned has %+v", c)
+	}
+	f.warn("pi-1", "the disk is nearly full", "a clock is wrong")
+	f.deviceHolds("pi-1", "Warning", "True", "AgentWarns", "the disk is nearly full; a clock is wrong")
+	f.warn("pi-1", "a clock is wrong")
+	f.eventually("one warning less", func() string {
+		if m := meta.FindStatusCondition(f.getDevice("pi-1").Status.Conditions, "Warning").Message; m != "a clock is wrong" {
+			return m
+		}
+		return ""
+	})
+	f.warn("pi-1")
+	f.deviceHolds("pi-1", "Warning", "False", "NoWarning")
+}
+
+// warn reports what a device warns of.
+func (f *fleet) warn(id string, warnings ...string) {
+	f.Helper()
+	s := wire.DeviceState{SchemaVersion: 1, Device: id, Revision: f.revision(id), At: time.Now(), Warnings: warnings}
+	if err := f.store.Put(wire.BucketState, wire.StateKey(id), s); err != nil {
+		f.Fatal(err)
+	}
 }
 
 func (f *fleet) deviceHolds(id, name, status, reason string, message ...string) {

@@ -8,6 +8,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -33,7 +35,7 @@ func (r desiredReconciler) seal(ctx context.Context, device string, w want) erro
 		}
 		m := wire.Material{Objects: map[string]map[string][]byte{}}
 		var missing string
-		for _, o := range s.Takes {
+		for _, o := range slices.Sorted(maps.Keys(s.Takes)) {
 			key := objectKey{s.Namespace, o}
 			use[key] = true
 			data, err := r.materials.get(ctx, key, device)
@@ -44,7 +46,7 @@ func (r desiredReconciler) seal(ctx context.Context, device string, w want) erro
 				missing = fmt.Sprintf("there is no %s in namespace %s", o, s.Namespace)
 				continue
 			}
-			m.Objects[o] = data
+			m.Objects[o] = taken(data, s.Takes[o])
 		}
 		if noKey != nil {
 			missing = noKey.Error()
@@ -56,6 +58,21 @@ func (r desiredReconciler) seal(ctx context.Context, device string, w want) erro
 		w.states[name] = sealed
 	}
 	return nil
+}
+
+// taken are the keys that are taken of an object. One that is not there is left
+// out: the device says which it misses.
+func taken(data map[string][]byte, keys map[string]bool) map[string][]byte {
+	if keys[wire.AllKeys] {
+		return data
+	}
+	out := make(map[string][]byte, len(keys))
+	for key := range keys {
+		if value, there := data[key]; there {
+			out[key] = value
+		}
+	}
+	return out
 }
 
 // sealed gives the state as the device gets it. One that is stored already is

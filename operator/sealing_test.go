@@ -7,6 +7,8 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -68,7 +70,10 @@ func TestSealing(t *testing.T) {
 	api.device.Spec.SealingKey = base64.StdEncoding.EncodeToString(key.PublicKey().Bytes())
 	store := memstore.New()
 	wr := newTestWriter(store, openSigner(t))
-	r := desiredReconciler{&core{client: api, materials: newMaterials(api), writer: wr}}
+	var changed []string
+	db := objectKey{"shop", "secret/db"}
+	held := newMaterials(api, nil, wr.log, func(devices ...string) { changed = append(changed, devices...) })
+	r := desiredReconciler{&core{client: api, materials: held, writer: wr}}
 
 	// deliver gives what is stored for a device afterwards.
 	deliver := func(device string) (wire.DesiredState, []byte) {
@@ -122,8 +127,7 @@ func TestSealing(t *testing.T) {
 
 	// A change reaches every device that has it.
 	api.secrets["shop/db"] = map[string][]byte{"password": []byte("correct horse")}
-	changed, err := r.materials.refresh(t.Context())
-	if err != nil || len(changed) != 2 {
+	if err := held.refresh(t.Context(), db); err != nil || len(changed) != 2 {
 		t.Errorf("changed for %v, %v", changed, err)
 	}
 	rotated, _ := deliver("pi-1")
@@ -143,11 +147,41 @@ func TestSealing(t *testing.T) {
 		api.secrets["shop/db"] = map[string][]byte{"password": []byte("x")}
 		api.device.Spec.SealingKey = base64.StdEncoding.EncodeToString(key.PublicKey().Bytes())
 		tc.change()
-		if _, err := r.materials.refresh(t.Context()); err != nil {
+		if err := held.refresh(t.Context(), db); err != nil {
 			t.Fatal(err)
 		}
 		if s, _ := deliver("pi-1"); !strings.Contains(s.Sealed.Missing, tc.says) || s.Sealed.Ciphertext != nil {
 			t.Errorf("%s: says %q", name, s.Sealed.Missing)
+		}
+	}
+}
+
+// A device gets of an object what a service refers to, and no more.
+func TestOnlyReferencedKeysAreSent(t *testing.T) {
+	d := &v1alpha1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "shop", UID: "u", Generation: 1}}
+	env := []v1alpha1.EnvVar{{Name: "P", ValueFrom: &v1alpha1.ValueFrom{SecretKeyRef: &v1alpha1.KeyRef{Name: "db", Key: "password"}}}}
+	for name, tc := range map[string]struct {
+		service v1alpha1.Service
+		want    string
+	}{
+		"a variable":         {v1alpha1.Service{Name: "a", Image: "x/a", Env: env}, "secret/db: password"},
+		"some files":         {v1alpha1.Service{Name: "a", Image: "x/a", Env: env, Files: []v1alpha1.File{{Path: "/etc/db", Secret: "db", Keys: []v1alpha1.ObjectKey{"ca"}}}}, "secret/db: ca password"},
+		"all files":          {v1alpha1.Service{Name: "a", Image: "x/a", Env: env, Files: []v1alpha1.File{{Path: "/etc/db", Secret: "db"}}}, "secret/db: ca password spare"},
+		"a registry's login": {v1alpha1.Service{Name: "a", Image: "x/a", RegistryCredentials: "db"}, "secret/db:"},
+	} {
+		d.Spec.Score = v1alpha1.Score{Type: wire.ScorePodmanV0, Data: v1alpha1.ScoreData{Services: []v1alpha1.Service{tc.service}}}
+		s, err := desired.Render(d)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		all := map[string][]byte{"password": nil, "ca": nil, "spare": nil}
+		var got []string
+		for object, keys := range s.Takes {
+			got = append(got, object+":")
+			got = append(got, slices.Sorted(maps.Keys(taken(all, keys)))...)
+		}
+		if strings.Join(got, " ") != tc.want {
+			t.Errorf("%s: got %q, want %q", name, got, tc.want)
 		}
 	}
 }

@@ -93,7 +93,7 @@ func (o *Options) identities() []client.Object {
 	return append(all, o.secretReaders()...)
 }
 
-// secretReaders let the operator read, by name, the Secrets and ConfigMaps of the
+// secretReaders let the operator read and watch, by name, the Secrets and ConfigMaps of the
 // namespaces that a user chose. That is by default of none: who may do so
 // everywhere may read every secret of the cluster.
 func (o *Options) secretReaders() []client.Object {
@@ -106,7 +106,7 @@ func (o *Options) secretReaders() []client.Object {
 			&rbacv1.Role{
 				TypeMeta:   metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "Role"},
 				ObjectMeta: *meta.DeepCopy(),
-				Rules:      []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"secrets", "configmaps"}, Verbs: []string{"get"}}},
+				Rules:      []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"secrets", "configmaps"}, Verbs: []string{"get", "watch"}}},
 			},
 			&rbacv1.RoleBinding{
 				TypeMeta:   metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "RoleBinding"},

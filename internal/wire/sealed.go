@@ -62,6 +62,44 @@ func (s *Service) Objects() []string {
 	return out
 }
 
+// AllKeys stands for every key of an object; it is no key itself.
+const AllKeys = "*"
+
+// keyOfLogins is the key of a Secret of type kubernetes.io/dockerconfigjson.
+const keyOfLogins = ".dockerconfigjson"
+
+// References adds to into what the service takes: object → keys, AllKeys among
+// them where it takes the object as it is.
+func (s *Service) References(into map[string]map[string]bool) {
+	add := func(object string, keys ...string) {
+		if into[object] == nil {
+			into[object] = map[string]bool{}
+		}
+		for _, key := range keys {
+			into[object][key] = true
+		}
+	}
+	for _, e := range s.Env {
+		if from := e.ValueFrom; from != nil {
+			if from.SecretKeyRef != nil {
+				add(SecretObject(from.SecretKeyRef.Name), from.SecretKeyRef.Key)
+			}
+			if from.ConfigMapKeyRef != nil {
+				add(ConfigMapObject(from.ConfigMapKeyRef.Name), from.ConfigMapKeyRef.Key)
+			}
+		}
+	}
+	for _, f := range s.Files {
+		if len(f.Keys) == 0 {
+			add(f.Object(), AllKeys)
+		}
+		add(f.Object(), f.Keys...)
+	}
+	if s.RegistryCredentials != "" {
+		add(SecretObject(s.RegistryCredentials), keyOfLogins)
+	}
+}
+
 // Object names what the files come from.
 func (f *File) Object() string {
 	if f.Secret != "" {

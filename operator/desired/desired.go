@@ -21,10 +21,10 @@ type State struct {
 	Bytes      []byte // a wire.DesiredState
 	Hash       string // wire.Hash of Bytes
 
-	// Takes are the Secrets and ConfigMaps that it refers to, by
-	// wire.SecretObject and wire.ConfigMapObject, in Namespace. With any it is
-	// not the same on all devices: see With.
-	Takes     []string
+	// Takes are the keys that it refers to, by wire.SecretObject and
+	// wire.ConfigMapObject, in Namespace; wire.AllKeys for an object as it is.
+	// With any it is not the same on all devices: see With.
+	Takes     map[string]map[string]bool
 	Namespace string
 	Tag       string // of what it took; see wire.Sealed
 }
@@ -60,17 +60,15 @@ func RenderScore(d *v1alpha1.Deployment, score *v1alpha1.Score, generation int64
 	if err != nil {
 		return nil, fmt.Errorf("encode score data: %w", err)
 	}
-	var takes []string
+	takes := map[string]map[string]bool{}
 	if score.Type == wire.ScorePodmanV0 {
 		podman, err := wire.DecodePodmanV0(data)
 		if err != nil {
 			return nil, err
 		}
 		for i := range podman.Services {
-			takes = append(takes, podman.Services[i].Objects()...)
+			podman.Services[i].References(takes)
 		}
-		slices.Sort(takes)
-		takes = slices.Compact(takes)
 	}
 	out, err := json.Marshal(wire.DesiredState{
 		SchemaVersion: wire.SchemaVersion, Deployment: d.Name, Namespace: d.Namespace,

@@ -4,6 +4,8 @@ package rollup
 type Standing struct {
 	Reported bool   // it has said anything at all
 	Err      string // what keeps it from working on its manifest; "" when nothing does
+	// Warnings are what a person should see to.
+	Warnings []string
 	// Failed and Pending are deployments, in the order in which they were asked for.
 	Failed  []Failing
 	Pending []string
@@ -20,7 +22,7 @@ func (t *Tracker) Standing(device string, memberOf []string) Standing {
 	if r == nil {
 		return Standing{}
 	}
-	s := Standing{Reported: true, Err: r.err}
+	s := Standing{Reported: true, Err: r.err, Warnings: r.warnings}
 	for _, name := range memberOf {
 		d := t.deployments[name]
 		if d == nil {

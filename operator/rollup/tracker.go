@@ -40,6 +40,9 @@ type Summary struct {
 	Waiting []string
 }
 
+// maxWarnings is how many warnings of a device are kept.
+const maxWarnings = 8
+
 // MaxWaiting is how many pending devices a Summary names.
 const MaxWaiting = 3
 
@@ -61,6 +64,7 @@ type deployment struct {
 type report struct {
 	deployments map[string]entry
 	err         string // what keeps the device from working on its manifest
+	warnings    []string
 	at          time.Time
 	ahead       time.Duration // the device's clock, of ours
 }
@@ -117,6 +121,9 @@ func (t *Tracker) Leave(name, device string) {
 func (t *Tracker) Report(device string, s *wire.DeviceState, memberOf []string) (changed []string) {
 	old := t.reports[device]
 	r := &report{deployments: make(map[string]entry, len(s.Deployments)), err: wire.ClipMessage(s.Error), at: s.At}
+	for _, w := range s.Warnings[:min(len(s.Warnings), maxWarnings)] {
+		r.warnings = append(r.warnings, wire.ClipMessage(w))
+	}
 	for _, d := range s.Deployments {
 		r.deployments[d.Name] = entry{uid: d.UID, generation: d.Generation, phase: d.Phase, message: wire.ClipMessage(d.Message), since: d.Since}
 	}

@@ -39,6 +39,10 @@ const (
 	// ConditionIdentityConflict is there from the first report of another
 	// machine that claims the device's id.
 	ConditionIdentityConflict = "IdentityConflict"
+	// ConditionWarning is there from the first warning of the agent: True
+	// while there is something that a person should see to, such as a disk
+	// that is nearly full, and that the device works on regardless.
+	ConditionWarning = "Warning"
 )
 
 // The conditions of a Deployment.
@@ -73,8 +77,15 @@ const (
 	ReasonManifestPending    = "ManifestPending"    // it has yet to fetch its newest desired state
 	ReasonManifestRefused    = "ManifestRefused"    // it cannot work on it; the message says why
 	ReasonDeploymentsPending = "DeploymentsPending" // the message names them
+	ReasonWaitingForRollout  = "WaitingForRollout"  // it does what it was told; a rollout has not come to it
 	ReasonDeploymentsFailed  = "DeploymentsFailed"  // the message names them, and says why
 	ReasonNoReport           = "NoReport"           // Unknown
+)
+
+// The reasons of a Device's condition Warning.
+const (
+	ReasonAgentWarns = "AgentWarns" // the message is what it warns of
+	ReasonNoWarning  = "NoWarning"
 )
 
 // The reasons of a Device's condition IdentityConflict.
