@@ -33,20 +33,33 @@ type deployOptions struct {
 func newDeployCmd(f *Factory) *cobra.Command {
 	o := &deployOptions{}
 	cmd := &cobra.Command{
-		Use:   "deploy NAME",
+		Use:   "deploy NAME [-- COMMAND...]",
 		Short: "Say which container runs on which devices",
 		Long: `Creates or updates a Deployment of one container on the devices that a selector
 matches. Running it again with other flags replaces what it said before, but for
-how changes are rolled out: that stays until it is said otherwise.`,
+how changes are rolled out: that stays until it is said otherwise.
+
+Flags for the container have the names that podman run and docker run have. What
+follows -- are the arguments of its program, in place of the image's. Several
+containers that belong together, and which waits for which, are for a file:
+start from --print.`,
 		Example: `  fleetctl deploy hello --image docker.io/library/nginx:1.29 --selector site=lyon --port 8080:80 --wait
   fleetctl deploy hello --image docker.io/library/nginx:1.29 --device pi-1 --device pi-2
   fleetctl deploy probe --image registry.example.com/probe:3 --all-devices --env LEVEL=info --volume /srv/probe:/data
+  fleetctl deploy api --image registry.example.com/api:7 -l site=lyon -p 8080:80 --cpus 0.5 --memory 128Mi \
+    --health-http 80/healthz --env-secret DB_PASSWORD=db/password --secret tls:/etc/tls --pull-secret registry
+  fleetctl deploy meter --image registry.example.com/meter:2 --device pi-1 --host-device /dev/ttyUSB0 --user 1000 -- --rate 10s
   fleetctl deploy hello --image docker.io/library/nginx:1.29 --all-devices --batch 10% --auto-rollback
   fleetctl deploy hello --image docker.io/library/nginx:1.29 --all-devices --print > hello.yaml
   fleetctl deploy hello --delete`,
-		Args: cobra.ExactArgs(1),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if dash := cmd.ArgsLenAtDash(); dash >= 0 {
+				args = args[:dash]
+			}
+			return cobra.ExactArgs(1)(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.name = args[0]
+			o.name, o.container.command = args[0], args[1:]
 			o.rollout.changed = cmd.Flags().Changed
 			return runDeploy(cmd.Context(), f, o)
 		},
@@ -56,10 +69,6 @@ how changes are rolled out: that stays until it is said otherwise.`,
 	flags.StringArrayVarP(&o.selectors, "selector", "l", nil, "`labels` of the devices, as kubectl takes them: site=lyon, 'arch in (arm64,arm)', '!spare'; repeatable, all must hold")
 	flags.StringArrayVar(&o.devices, "device", nil, "`id` of a device; repeatable")
 	flags.BoolVar(&o.allDevices, "all-devices", false, "every device, those that come later too")
-	flags.StringArrayVarP(&o.ports, "port", "p", nil, "publish a port, [IP:]`HOST:CONTAINER`[/udp]; repeatable")
-	flags.StringArrayVarP(&o.env, "env", "e", nil, "environment variable, `KEY=VALUE`; repeatable")
-	flags.StringArrayVar(&o.volumes, "volume", nil, "directory of the device, `HOST:CONTAINER`[:ro]; repeatable")
-	flags.StringVar(&o.restart, "restart", "", "restart `policy`: no, on-failure, always or unless-stopped (the default)")
 	flags.StringVarP(&o.namespace, "namespace", "n", "", "`namespace` of the Deployment (default: the kubeconfig's)")
 	flags.BoolVar(&o.print, "print", false, "print the object as YAML and change nothing")
 	flags.BoolVar(&o.remove, "delete", false, "delete the Deployment: its containers are removed")
@@ -67,8 +76,8 @@ how changes are rolled out: that stays until it is said otherwise.`,
 	flags.BoolVar(&o.force, "force-conflicts", false, "take over fields that were set by another tool")
 	flags.BoolVar(&o.wait, "wait", false, "wait until every matching device runs it; with a rollout, until it is complete")
 	flags.DurationVar(&o.timeout, "timeout", 5*time.Minute, "how `long` to wait")
+	o.container.add(cmd)
 	o.rollout.add(cmd)
-	mustComplete(cmd, "restart", restartPolicies()...)
 	cmd.MarkFlagsMutuallyExclusive("print", "delete")
 	cmd.MarkFlagsMutuallyExclusive("print", "wait")
 	cmd.MarkFlagsMutuallyExclusive("image", "delete")

@@ -22,10 +22,7 @@ type deploySpec struct {
 	selectors  []string
 	devices    []string
 	allDevices bool
-	ports      []string
-	env        []string
-	volumes    []string
-	restart    string
+	container  containerFlags
 }
 
 func restartPolicies() []string {
@@ -61,28 +58,9 @@ func (s *deploySpec) service() (*v1alpha1.Service, error) {
 	if s.image == "" {
 		return nil, errors.New("--image is needed: which container should run")
 	}
-	var errs []error
-	out := &v1alpha1.Service{Name: s.name, Image: s.image, RestartPolicy: s.restart}
-	for _, p := range s.ports {
-		out.Ports = append(out.Ports, v1alpha1.Port(p))
-	}
-	for _, e := range s.env {
-		key, value, ok := strings.Cut(e, "=")
-		if !ok {
-			errs = append(errs, fmt.Errorf("--env %q is not KEY=VALUE", e))
-			continue
-		}
-		out.Env = append(out.Env, v1alpha1.EnvVar{Name: key, Value: value})
-	}
-	for _, v := range s.volumes {
-		volume, err := parseVolume(v)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		out.Volumes = append(out.Volumes, volume)
-	}
-	return out, errors.Join(append(errs, checkService(out))...)
+	out := &v1alpha1.Service{Name: s.name, Image: s.image}
+	err := s.container.apply(out)
+	return out, errors.Join(err, checkService(out))
 }
 
 // checkService applies the rules that the agent will apply, before anything is
