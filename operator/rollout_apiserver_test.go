@@ -226,11 +226,22 @@ func TestRolloutAndHistory(t *testing.T) {
 	f.deviceHolds("pi-1", "UpToDate", "True", "UpToDate")
 	f.wantHistory(d, "4 v1 current stable; 3 v3; 2 v2")
 
+	// A restart is a revision of its own with the same content.
+	if err := control.Restart(t.Context(), f.client, key, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	f.wantRollout(d, v1alpha1.RolloutComplete, 5)
+	f.wantHistory(d, "5 v1 current stable; 4 v1; 3 v3; 2 v2")
+	var restarted wire.DesiredState
+	if err := json.Unmarshal(f.store.Snapshot()[wire.DesiredKey("pi-1", "hello")], &restarted); err != nil || !strings.Contains(string(restarted.Score.Data), `"restarted-at"`) {
+		t.Errorf("a restart tells devices %s, %v", restarted.Score.Data, err)
+	}
+
 	// The history is bounded.
 	f.patch(d, `{"spec":{"revisionHistoryLimit":1}}`)
 	f.setImage(d, "v5")
-	f.wantRollout(d, v1alpha1.RolloutComplete, 5)
-	f.wantHistory(d, "5 v5 current stable; 4 v1")
+	f.wantRollout(d, v1alpha1.RolloutComplete, 6)
+	f.wantHistory(d, "6 v5 current stable; 5 v1")
 
 	// Without a rollout all get a change at once, and the status goes.
 	f.patch(d, `{"spec":{"rollout":null}}`)
@@ -241,7 +252,7 @@ func TestRolloutAndHistory(t *testing.T) {
 	if _, err := control.Pause(t.Context(), f.client, key); err == nil {
 		t.Error("what does not roll is paused")
 	}
-	f.wantHistory(d, "6 v6 current; 5 v5")
+	f.wantHistory(d, "7 v6 current; 6 v5")
 }
 
 func (f *fleet) wantHistory(d *v1alpha1.Deployment, want string) {

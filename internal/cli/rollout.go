@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -19,13 +20,14 @@ import (
 func newRolloutCmd(f *Factory) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rollout",
-		Short: "Follow a rollout, pause it, go back",
+		Short: "Follow a rollout, pause it, go back, restart",
 		Long: `A Deployment with a rollout (fleetctl deploy --batch) gives a change to its
 devices in batches, and goes on only when those are well. Devices that are
 offline hold nothing up: they catch up when they return.`,
 		Example: `  fleetctl rollout status hello
   fleetctl rollout pause hello
-  fleetctl rollout undo hello`,
+  fleetctl rollout undo hello
+  fleetctl rollout restart hello`,
 	}
 	cmd.AddCommand(
 		newRolloutStatusCmd(f), newRolloutHistoryCmd(f), newRolloutUndoCmd(f),
@@ -34,6 +36,10 @@ offline hold nothing up: they catch up when they return.`,
 		newRolloutActCmd(f, "retry", "Try a rollout again that stopped for its failures", "tried again",
 			func(ctx context.Context, c client.Client, key types.NamespacedName) (bool, error) {
 				return true, control.Retry(ctx, c, key)
+			}),
+		newRolloutActCmd(f, "restart", "Make every container anew, in the batches of the rollout", "restarted",
+			func(ctx context.Context, c client.Client, key types.NamespacedName) (bool, error) {
+				return true, control.Restart(ctx, c, key, time.Now())
 			}),
 	)
 	return cmd

@@ -56,7 +56,7 @@ func RenderScore(d *v1alpha1.Deployment, score *v1alpha1.Score, generation int64
 	if err := wire.ValidateDeploymentName(d.Name); err != nil {
 		return nil, err
 	}
-	data, err := json.Marshal(score.Data)
+	data, err := json.Marshal(restarted(score))
 	if err != nil {
 		return nil, fmt.Errorf("encode score data: %w", err)
 	}
@@ -82,6 +82,27 @@ func RenderScore(d *v1alpha1.Deployment, score *v1alpha1.Score, generation int64
 		return nil, fmt.Errorf("the spec takes %d bytes; the most that a device gets is %d", len(out), most)
 	}
 	return &State{UID: string(d.UID), Generation: generation, Bytes: out, Hash: wire.Hash(out), Takes: takes, Namespace: d.Namespace}, nil
+}
+
+// labelRestarted is on a container that was asked to be made anew, so that it
+// differs from the one before.
+const labelRestarted = "restarted-at"
+
+// restarted gives the data of a score with its last restart in it, in a way that
+// every agent knows.
+func restarted(score *v1alpha1.Score) v1alpha1.ScoreData {
+	if score.RestartedAt == nil || len(score.Data.Services) == 0 {
+		return score.Data
+	}
+	out := *score.Data.DeepCopy() // the score is the cache's
+	for i := range out.Services {
+		s := &out.Services[i]
+		if s.Labels == nil {
+			s.Labels = map[string]v1alpha1.ContainerLabel{}
+		}
+		s.Labels[labelRestarted] = v1alpha1.ContainerLabel(score.RestartedAt.UTC().Format(time.RFC3339))
+	}
+	return out
 }
 
 // Manifest lists a device's deployments; hashes are by deployment name.

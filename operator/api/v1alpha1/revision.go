@@ -55,4 +55,6 @@ type RevisionScore struct {
 	// +required
 	// +kubebuilder:pruning:PreserveUnknownFields
 	Data runtime.RawExtension `json:"data"`
+	// +optional
+	RestartedAt *metav1.Time `json:"restartedAt,omitempty"`
 }

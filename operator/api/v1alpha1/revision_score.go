@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
 )
@@ -26,7 +27,11 @@ func (s *Score) Fingerprint() (string, error) {
 	if data, err = json.Marshal(any); err != nil {
 		return "", fmt.Errorf("encode score data: %w", err)
 	}
-	sum := sha256.Sum256(append([]byte(s.Type+"\n"), data...))
+	data = append([]byte(s.Type+"\n"), data...)
+	if s.RestartedAt != nil {
+		data = append(data, "\n"+s.RestartedAt.UTC().Format(time.RFC3339)...)
+	}
+	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:]), nil
 }
 
@@ -36,12 +41,12 @@ func (s *Score) ForRevision() (RevisionScore, error) {
 	if err != nil {
 		return RevisionScore{}, fmt.Errorf("encode score data: %w", err)
 	}
-	return RevisionScore{Type: s.Type, Data: runtime.RawExtension{Raw: data}}, nil
+	return RevisionScore{Type: s.Type, Data: runtime.RawExtension{Raw: data}, RestartedAt: s.RestartedAt}, nil
 }
 
 // Score gives what a Deployment's spec has to say to be this revision.
 func (s *RevisionScore) Score() (Score, error) {
-	out := Score{Type: s.Type}
+	out := Score{Type: s.Type, RestartedAt: s.RestartedAt}
 	if err := json.Unmarshal(s.Data.Raw, &out.Data); err != nil {
 		return out, fmt.Errorf("score of a revision: %w", err)
 	}

@@ -1,5 +1,7 @@
 package v1alpha1
 
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 // Score says what to run, in the terms of one of several variants. A variant
 // that the schema does not know is stored as it is and judged by the agent, so
 // that a new one needs no new operator; the fields of the known variant are
@@ -17,6 +19,10 @@ type Score struct {
 	// +required
 	// +kubebuilder:pruning:PreserveUnknownFields
 	Data ScoreData `json:"data"`
+	// restartedAt is set to have every container made anew, in the batches of
+	// the rollout, as `fleetctl rollout restart` does.
+	// +optional
+	RestartedAt *metav1.Time `json:"restartedAt,omitempty"`
 }
 
 // Service is one container.

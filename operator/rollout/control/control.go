@@ -8,8 +8,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -17,8 +19,9 @@ import (
 	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
 )
 
-// FieldManager owns spec.rollout.paused and spec.rollout.attempt, so that a
-// later `fleetctl deploy` leaves them as they are.
+// FieldManager owns spec.rollout.paused, spec.rollout.attempt and
+// spec.score.restartedAt, so that a later `fleetctl deploy` leaves them as they
+// are.
 const FieldManager = "fleetctl-rollout"
 
 // Errors that a caller may want to explain.
@@ -64,6 +67,23 @@ func Retry(ctx context.Context, c client.Client, key types.NamespacedName) error
 		d.Spec.Rollout.Attempt++
 		return nil
 	})
+}
+
+// Restart has every container of the Deployment made anew: a new revision with
+// the same content, which its rollout brings to the devices in batches; without
+// one they all get it at once.
+func Restart(ctx context.Context, c client.Client, key types.NamespacedName, now time.Time) error {
+	d := &v1alpha1.Deployment{}
+	if err := c.Get(ctx, key, d); err != nil {
+		return fmt.Errorf("look for deployment %s: %w", key.Name, err)
+	}
+	base := client.MergeFrom(d.DeepCopy())
+	at := metav1.NewTime(now.UTC().Truncate(time.Second))
+	d.Spec.Score.RestartedAt = &at
+	if err := c.Patch(ctx, d, base, client.FieldOwner(FieldManager)); err != nil {
+		return fmt.Errorf("change deployment %s: %w", key.Name, err)
+	}
+	return nil
 }
 
 // edit changes spec.rollout with a merge patch of just what changes.

@@ -3,6 +3,11 @@ package control
 import (
 	"errors"
 	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
 )
 
 func TestChoose(t *testing.T) {
@@ -26,5 +31,22 @@ func TestChoose(t *testing.T) {
 		if !errors.Is(err, tc.err) || err == nil && got.Number != tc.want {
 			t.Errorf("%s: %d, %v", tc.name, got.Number, err)
 		}
+	}
+}
+
+// To go back before a restart is to go back before what was restarted.
+func TestUndoPassesOverRestarts(t *testing.T) {
+	at := metav1.NewTime(time.Unix(1_800_000_000, 0))
+	score := func(image string, restarted *metav1.Time) v1alpha1.Score {
+		return v1alpha1.Score{Type: "PodmanV0", RestartedAt: restarted, Data: v1alpha1.ScoreData{Services: []v1alpha1.Service{{Name: "web", Image: image}}}}
+	}
+	history := apart([]Revision{
+		{Number: 3, Score: score("v2", &at), Current: true}, {Number: 2, Score: score("v2", nil), Stable: true}, {Number: 1, Score: score("v1", nil)},
+	})
+	if got, err := choose(history, 0); err != nil || got.Number != 1 {
+		t.Errorf("goes back to %d, %v", got.Number, err)
+	}
+	if _, err := choose(history, 2); !errors.Is(err, ErrCurrent) {
+		t.Errorf("goes to what it restarted: %v", err)
 	}
 }

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,12 +30,37 @@ func Undo(ctx context.Context, c client.Client, key types.NamespacedName, to int
 		if err != nil {
 			return err
 		}
-		if chosen, err = choose(history, to); err != nil {
+		if chosen, err = choose(apart(history), to); err != nil {
 			return err
 		}
 		return applyScore(ctx, c, d, chosen.Score)
 	})
 	return chosen, err
+}
+
+// apart takes for current what differs from the present revision in a restart
+// alone: to go back to it would change nothing.
+func apart(history []Revision) []Revision {
+	out := slices.Clone(history)
+	i := slices.IndexFunc(history, func(r Revision) bool { return r.Current })
+	if i < 0 {
+		return out
+	}
+	for k := range out {
+		out[k].Current = out[k].Current || sameContent(&out[k].Score, &history[i].Score)
+	}
+	return out
+}
+
+func sameContent(a, b *v1alpha1.Score) bool {
+	x, y := *a, *b
+	x.RestartedAt, y.RestartedAt = nil, nil
+	one, err := x.Fingerprint()
+	if err != nil {
+		return false
+	}
+	two, err := y.Fingerprint()
+	return err == nil && one == two
 }
 
 // choose picks the revision to go back to; history has the newest first.
@@ -63,7 +89,7 @@ func choose(history []Revision, to int64) (Revision, error) {
 // left out.
 func applyScore(ctx context.Context, c client.Client, d *v1alpha1.Deployment, score v1alpha1.Score) error {
 	spec := d.Spec.DeepCopy()
-	spec.Score = score
+	spec.Score, spec.Score.RestartedAt = score, nil // which stays as it is
 	if spec.Rollout != nil {
 		spec.Rollout.Paused, spec.Rollout.Attempt = false, 0
 	}
