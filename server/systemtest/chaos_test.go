@@ -59,6 +59,7 @@ func TestClusterSurvivesItsParts(t *testing.T) {
 	probe.awaitGreen("before anything was killed", startDeadline)
 	c.checkPublic(t)
 	c.checkMetrics(t)
+	c.checkPresence(t)
 
 	loading, stop := make(chan struct{}), make(chan struct{})
 	result := make(chan fleetsim.Result, 1)
