@@ -50,20 +50,20 @@ func (s countedStore) count(what string, err error) error {
 }
 
 // PutManifest implements DesiredStore.
-func (s countedStore) PutManifest(ctx context.Context, device string, sealed []byte, last uint64) (uint64, error) {
-	revision, err := s.Store.PutManifest(ctx, device, sealed, last)
+func (s countedStore) PutManifest(ctx context.Context, device string, sealed []byte, after uint64) (uint64, error) {
+	revision, err := s.Store.PutManifest(ctx, device, sealed, after)
 	return revision, s.count("manifest", err)
 }
 
 // PutDesired implements DesiredStore.
-func (s countedStore) PutDesired(ctx context.Context, device, deployment string, data []byte, last uint64) (uint64, error) {
-	revision, err := s.Store.PutDesired(ctx, device, deployment, data, last)
+func (s countedStore) PutDesired(ctx context.Context, device, deployment string, data []byte, after uint64) (uint64, error) {
+	revision, err := s.Store.PutDesired(ctx, device, deployment, data, after)
 	return revision, s.count("state", err)
 }
 
 // Delete implements DesiredStore.
-func (s countedStore) Delete(ctx context.Context, device, deployment string, last uint64) error {
-	return s.count("removal", s.Store.Delete(ctx, device, deployment, last))
+func (s countedStore) Delete(ctx context.Context, device, deployment string, revision uint64) error {
+	return s.count("removal", s.Store.Delete(ctx, device, deployment, revision))
 }
 
 // Labels of a Deployment. One called namespace would be that of the scraped pod.

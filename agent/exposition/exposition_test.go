@@ -94,8 +94,8 @@ func TestServe(t *testing.T) {
 			}
 			cancel()
 			<-done
-			if _, err := client.Get("http://agent/healthz"); err == nil {
-				client.CloseIdleConnections()
+			if response, err := client.Get("http://agent/healthz"); err == nil {
+				_ = response.Body.Close()
 				t.Error("still served")
 			}
 		})

@@ -18,7 +18,11 @@ func (c *control) get(t *testing.T, path, token string) (int, string) {
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	response := must((&http.Client{Transport: &http.Transport{TLSClientConfig: tlsConfig(c.ca)}}).Do(req))(t)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: tlsConfig(c.ca), DisableKeepAlives: true}}
+	response, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer response.Body.Close()
 	return response.StatusCode, string(must(io.ReadAll(response.Body))(t))
 }

@@ -12,7 +12,9 @@ import (
 	"github.com/nats-io/nats.go"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	kube "sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nationtech/fleetctl/internal/wire"
 	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
@@ -27,12 +29,19 @@ const presenceWithin = 5 * time.Second
 func (c *cluster) checkPresence(t *testing.T) {
 	t.Helper()
 	d := enrol(t, c.client(), "presence-1")
-	kube := controllerClient(t, c.restConfig())
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	api, err := kube.New(c.restConfig(), kube.Options{Scheme: scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
 	connected := func(want bool) time.Duration {
 		begun := time.Now()
 		eventually(t, fmt.Sprintf("Connected=%v of %s", want, d.ID), func(ctx context.Context) (bool, error) {
 			var object v1alpha1.Device
-			err := kube.Get(ctx, types.NamespacedName{Name: d.ID}, &object)
+			err := api.Get(ctx, types.NamespacedName{Name: d.ID}, &object)
 			if apierrors.IsNotFound(err) {
 				return false, nil
 			}
