@@ -18,7 +18,7 @@ help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: fleetctl agents fleet-server ## Build fleetctl, fleet-server and the agent for every architecture into bin/
+build: fleetctl fleetctl-helm agents fleet-server ## Build fleetctl, fleet-server and the agent for every architecture into bin/
 
 .PHONY: demo
 demo: ## From nothing to a container on a VM, in one command (ARCH=x86_64)
@@ -39,11 +39,17 @@ demo-parts:
 		CGO_ENABLED=0 GOARCH=$$arch go build -trimpath -ldflags "-s -w" -o bin/demoapp-linux-$$arch ./internal/testhost/demoapp; \
 	done
 
-.PHONY: fleetctl agents fleet-server
+.PHONY: fleetctl fleetctl-helm agents fleet-server
 fleetctl:
 	@scripts/setup build
 	@mkdir -p bin
 	go build -tags $(TAGS) $(GOFLAGS_STRIP) -o bin/fleetctl ./cmd/fleetctl
+
+# What fleetctl installs others' charts with: the Helm SDK, apart from it.
+fleetctl-helm:
+	@mkdir -p bin
+	@echo "go build -o bin/fleetctl-helm ./helm/cmd/fleetctl-helm"
+	@cd helm && CGO_ENABLED=0 go build $(GOFLAGS_STRIP) -o ../bin/fleetctl-helm ./cmd/fleetctl-helm
 
 agents:
 	@mkdir -p bin
@@ -145,7 +151,7 @@ bench: ## Measure the figures of docs/benchmarks.md
 lint: ## Linters and import rules
 	@scripts/setup lint
 	$(TOOL) golangci-lint run ./...
-	cd server && CGO_ENABLED=0 GOFLAGS=-trimpath go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint run ./...
+	for module in server helm; do (cd $$module && CGO_ENABLED=0 GOFLAGS=-trimpath go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint run ./...); done
 	shellcheck $$(grep -lE '^#!.*(bash|sh)$$' scripts/* .ci/run)
 
 .PHONY: verify

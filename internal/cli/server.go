@@ -9,16 +9,19 @@ import (
 	"github.com/spf13/pflag"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/nationtech/fleetctl/internal/install"
+	"github.com/nationtech/fleetctl/internal/install/helmchart"
 )
 
 // serverFlags is what the commands about an installation have in common.
 type serverFlags struct {
 	namespace string
 	timeout   time.Duration
+	chartDir  string
 }
 
 func newServerCmd(f *Factory) *cobra.Command {
@@ -42,8 +45,18 @@ func (s *serverFlags) register(flags *pflag.FlagSet) {
 	flags.DurationVar(&s.timeout, "timeout", 5*time.Minute, "`time` to wait until it is ready")
 }
 
+// registerCharts is for the commands that may need the charts of others.
+func (s *serverFlags) registerCharts(flags *pflag.FlagSet) {
+	flags.StringVar(&s.chartDir, "chart-dir", "", "`directory` with the charts of others, as directories or archives, for sites without internet (default: they are fetched)")
+}
+
+// charts is how Helm reaches the cluster, and charts are found.
+func (s *serverFlags) charts(f *Factory, config *rest.Config) *helmchart.Client {
+	return &helmchart.Client{Config: config, Dir: s.chartDir, Timeout: s.timeout, Log: f.Err}
+}
+
 // installer reaches the cluster.
-func (f *Factory) installer() (*install.Installer, error) {
+func (f *Factory) installer(s *serverFlags) (*install.Installer, error) {
 	config, err := f.RESTConfig()
 	if err != nil {
 		return nil, err
@@ -57,5 +70,5 @@ func (f *Factory) installer() (*install.Installer, error) {
 	if err != nil {
 		return nil, explainKube(fmt.Errorf("reach the Kubernetes API at %s: %w", config.Host, err))
 	}
-	return &install.Installer{Client: c, Progress: func(what string) { _, _ = fmt.Fprintln(f.Err, what) }}, nil
+	return &install.Installer{Client: c, Charts: s.charts(f, config), Progress: func(what string) { _, _ = fmt.Fprintln(f.Err, what) }}, nil
 }

@@ -52,9 +52,10 @@ accounts in ConfigMap fleet-nats-accounts, which the installation makes.`,
 	}
 	flags := cmd.Flags()
 	o.register(flags)
+	o.registerCharts(flags)
 	o.registerChoices(flags)
 	flags.BoolVar(&o.print, "print", false, "print every object as YAML, for review or GitOps, and touch nothing; Secrets are left out")
-	flags.BoolVar(&o.printSecrets, "print-secrets", false, "print newly made Secrets as YAML, to be sealed and kept, and touch nothing")
+	flags.BoolVar(&o.printSecrets, "print-secrets", false, "print newly made Secrets as YAML, to be sealed and kept, and what NATS servers have to know of them, and touch nothing")
 	flags.BoolVar(&o.plan, "plan", false, "show what would change; exit code 3 when something would")
 	flags.BoolVarP(&o.yes, "yes", "y", false, "change what is there without being asked")
 	flags.BoolVar(&o.noWait, "no-wait", false, "do not wait until it is ready, and do not test it")
@@ -75,7 +76,8 @@ func (o *serverInstallOptions) registerChoices(flags *pflag.FlagSet) {
 	flags.StringVar(&o.ClientID, "client-id", "", "`id` of fleetctl at the issuer")
 	flags.StringVar(&o.DashboardID, "dashboard-client-id", "", "`id` of the dashboard at the issuer (default: no pages are served)")
 	flags.StringSliceVar(&o.NATSURLs, "nats-url", nil, "`URL` of NATS servers that are there already (repeatable)")
-	flags.BoolVar(&o.WithNATS, "with-nats", false, "NATS runs in the same namespace, from its Helm chart with the values that fleetctl server chart writes")
+	flags.BoolVar(&o.WithNATS, "with-nats", false, "install NATS in the same namespace, from its official Helm chart")
+	flags.StringVar(&o.NATSChart, "nats-chart-version", "", "`version` of that chart, when it has to be another than the one that fleetctl was made for")
 	flags.IntVar(&o.NATSReplicas, "nats-replicas", o.NATSReplicas, "NATS servers, and copies of the bucket of desired state: 1, 3 or 5")
 	flags.IntVar(&o.Devices, "devices", o.Devices, "the most devices that there will be; buckets are sized for them")
 	flags.BoolVar(&o.Passwords, "device-passwords", false, "let devices log in with passwords, for laboratories")
@@ -91,32 +93,52 @@ func runServerInstall(ctx context.Context, f *Factory, o *serverInstallOptions) 
 		return err
 	}
 	if o.print || o.printSecrets {
-		return printInstallation(f.Out, o)
+		return printInstallation(ctx, f, o)
 	}
-	i, err := f.installer()
+	i, err := f.installer(&o.serverFlags)
 	if err != nil {
 		return err
 	}
 	return converge(ctx, f, i, o)
 }
 
-func printInstallation(w io.Writer, o *serverInstallOptions) error {
-	if o.printSecrets {
-		secrets, _, err := o.Complete(nil)
+// printInstallation needs no cluster. NATS goes with the Secrets: its
+// configuration holds the public halves of the keys.
+func printInstallation(ctx context.Context, f *Factory, o *serverInstallOptions) error {
+	cluster := install.Cluster{OpenShift: o.Expose == install.ExposeRoute}
+	if !o.printSecrets {
+		objects, err := o.Objects(cluster, nil)
 		if err != nil {
 			return err
 		}
-		objects, err := o.SecretObjects(secrets)
-		if err != nil {
-			return err
-		}
-		return install.Print(w, objects)
+		return install.Print(f.Out, objects)
 	}
-	objects, err := o.Objects(install.Cluster{OpenShift: o.Expose == install.ExposeRoute}, nil)
+	secrets, _, err := o.Complete(nil)
 	if err != nil {
 		return err
 	}
-	return install.Print(w, objects)
+	objects, err := o.SecretObjects(secrets)
+	if err != nil {
+		return err
+	}
+	releases, err := o.Releases(cluster, secrets)
+	if err != nil {
+		return err
+	}
+	// Rendered first: Secrets that nobody can use are not printed.
+	var rendered strings.Builder
+	for _, r := range releases {
+		text, err := o.charts(f, nil).Render(ctx, r)
+		if err != nil {
+			return err
+		}
+		rendered.WriteString(text)
+	}
+	if err := install.Print(f.Out, objects); err != nil {
+		return err
+	}
+	_, err = io.WriteString(f.Out, rendered.String())
+	return err
 }
 
 // converge plans, shows, asks, applies, waits and tests.
@@ -148,7 +170,7 @@ func converge(ctx context.Context, f *Factory, i *install.Installer, o *serverIn
 	}
 	var checks []install.Check
 	if !o.noWait {
-		if err := i.AwaitReady(ctx, o.Namespace, o.timeout); err != nil {
+		if err := i.AwaitReady(ctx, &o.Options, o.timeout); err != nil {
 			return explainKube(err)
 		}
 		if checks, err = smoke(ctx, o); err != nil {

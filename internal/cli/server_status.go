@@ -38,7 +38,7 @@ type serverStatus struct {
 }
 
 func runServerStatus(ctx context.Context, f *Factory, o *serverFlags) error {
-	i, err := f.installer()
+	i, err := f.installer(o)
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func runServerStatus(ctx context.Context, f *Factory, o *serverFlags) error {
 	if s.Options, err = i.Installed(ctx, o.namespace); err != nil {
 		return explainKube(err)
 	}
-	if s.Parts, err = i.PartStatuses(ctx, o.namespace); err != nil {
+	if s.Parts, err = i.PartStatuses(ctx, &s.Options); err != nil {
 		return explainKube(err)
 	}
 	for _, p := range s.Parts {

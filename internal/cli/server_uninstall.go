@@ -39,7 +39,7 @@ removes those too, after a second question: devices then have to be onboarded ag
 }
 
 func runServerUninstall(ctx context.Context, f *Factory, o *serverUninstallOptions) error {
-	i, err := f.installer()
+	i, err := f.installer(&o.serverFlags)
 	if err != nil {
 		return err
 	}

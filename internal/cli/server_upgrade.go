@@ -23,6 +23,7 @@ replaced one pod at a time. Options are changed by installing again.`,
 	}
 	flags := cmd.Flags()
 	o.register(flags)
+	o.registerCharts(flags)
 	flags.StringVar(&tag, "image-tag", f.Version, "`tag` of the image")
 	flags.BoolVar(&o.plan, "plan", false, "show what would change; exit code 3 when something would")
 	flags.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
@@ -32,7 +33,7 @@ replaced one pod at a time. Options are changed by installing again.`,
 }
 
 func runServerUpgrade(ctx context.Context, f *Factory, o *serverInstallOptions, tag string) error {
-	i, err := f.installer()
+	i, err := f.installer(&o.serverFlags)
 	if err != nil {
 		return err
 	}

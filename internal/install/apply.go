@@ -24,23 +24,30 @@ func (i *Installer) Apply(ctx context.Context, p *Plan) error {
 	for n := range p.Changes {
 		c := &p.Changes[n]
 		var err error
-		switch c.Action {
-		case Delete:
+		switch {
+		case c.release != nil && c.Action == Delete:
+			err = i.Charts.Remove(ctx, c.release.Namespace, c.release.Name)
+		case c.release != nil:
+			err = i.Charts.Apply(ctx, *c.release)
+		case c.Action == Delete:
 			if c.object.GetKind() == "CustomResourceDefinition" {
 				if err = i.release(ctx, c.object); err != nil {
 					break
 				}
 			}
 			err = client.IgnoreNotFound(i.Client.Delete(ctx, c.object, client.PropagationPolicy("Background")))
-		case Create, Update:
+		default:
 			err = i.apply(ctx, c.object.DeepCopy())
 			if err == nil && c.object.GetKind() == "CustomResourceDefinition" {
 				err = i.awaitEstablished(ctx, c.object.GetName())
 			}
 		}
 		if err != nil {
-			return hint.Wrap(fmt.Errorf("%s %s: %w", c.Action, c.Object, err),
-				"what was done so far stays; once the cause is away, run the same command again")
+			next := hint.Of(err)
+			if next == "" {
+				next = "what was done so far stays; once the cause is away, run the same command again"
+			}
+			return hint.Wrap(fmt.Errorf("%s %s: %w", c.Action, c.Object, err), next)
 		}
 		i.say("%s %s", past[c.Action], c.Object)
 	}

@@ -48,7 +48,7 @@ func (o *Options) Chart() (map[string][]byte, error) {
 		files[file] = append(files[file], text...)
 	}
 	version := strings.TrimPrefix(o.Version, "v")
-	if !semver(version) {
+	if !isSemver(version) {
 		version = "0.0.0-" + strings.ToLower(strings.ReplaceAll(labelValue(version), "_", "-"))
 	}
 	metadata := struct {

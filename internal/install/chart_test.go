@@ -19,11 +19,11 @@ func example() Options {
 	return o
 }
 
-// helm runs the real Helm, of the version that tools/helm/go.mod pins.
+// helm runs the real Helm, of the version whose SDK fleetctl-helm uses.
 func helm(t *testing.T, args ...string) string {
 	t.Helper()
-	cmd := exec.Command("go", append([]string{"tool", "-modfile=tools/helm/go.mod", "helm"}, args...)...)
-	cmd.Dir = filepath.Join("..", "..")
+	cmd := exec.Command("go", append([]string{"tool", "helm"}, args...)...)
+	cmd.Dir = filepath.Join("..", "..", "helm")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -92,8 +92,8 @@ func TestChartValuesAreChecked(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, set := range []string{"domain=nodots", "issuer.url=http://plain.example.com", "devices=0", "natsURLs={http://x}", "image.tagg=v2", "bucketReplicas=three"} {
-		cmd := exec.Command("go", "tool", "-modfile=tools/helm/go.mod", "helm", "template", "fleet", dir, "--set", set)
-		cmd.Dir = filepath.Join("..", "..")
+		cmd := exec.Command("go", "tool", "helm", "template", "fleet", dir, "--set", set)
+		cmd.Dir = filepath.Join("..", "..", "helm")
 		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "schema") {
 			t.Errorf("--set %s: %v\n%.300s", set, err, out)
 		}

@@ -159,4 +159,4 @@ func valuesFile(values []chartValue) []byte {
 
 var semverPattern = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$`)
 
-func semver(s string) bool { return semverPattern.MatchString(s) }
+func isSemver(s string) bool { return semverPattern.MatchString(s) }

@@ -22,12 +22,19 @@ func difference(before, after *unstructured.Unstructured) (string, error) {
 		return "", err
 	}
 	new, err := shown(after)
-	if err != nil || old == new {
+	if err != nil {
 		return "", err
 	}
+	return differenceOfLines(old, new), nil
+}
+
+func differenceOfLines(before, after string) string {
+	if before == after {
+		return ""
+	}
 	dmp := diffmatchpatch.New()
-	a, b, lines := dmp.DiffLinesToChars(old, new)
-	return format(dmp.DiffCharsToLines(dmp.DiffMain(a, b, false), lines)), nil
+	a, b, lines := dmp.DiffLinesToChars(before, after)
+	return format(dmp.DiffCharsToLines(dmp.DiffMain(a, b, false), lines))
 }
 
 func format(diffs []diffmatchpatch.Diff) string {

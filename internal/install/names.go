@@ -10,6 +10,7 @@ const FieldManager = "fleetctl-server-install"
 // Labels of everything that an installation is made of.
 const (
 	labelName      = "app.kubernetes.io/name"
+	labelInstance  = "app.kubernetes.io/instance"
 	labelComponent = "app.kubernetes.io/component"
 	labelPartOf    = "app.kubernetes.io/part-of"
 	labelManagedBy = "app.kubernetes.io/managed-by"
@@ -33,7 +34,6 @@ const (
 	publicTLS      = "fleet-public-tls"
 	optionsMap     = "fleet-install"
 	accountsMap    = "fleet-nats-accounts"
-	natsMapName    = "fleet-nats-values"
 )
 
 // objectMeta names an object in the namespace of the installation.

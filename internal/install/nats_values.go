@@ -1,21 +1,25 @@
 package install
 
 import (
-	"fmt"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/yaml"
 
 	"github.com/nationtech/fleetctl/internal/broker/accounts"
 )
 
-// natsValues are the values of NATS' official chart (github.com/nats-io/k8s,
-// version 1 and 2), as far as they are ours.
+// NATS' official chart, and the version whose values these are.
+const (
+	natsRepository   = "https://nats-io.github.io/k8s/helm/charts/"
+	natsChartVersion = "2.12.3"
+)
+
+// natsValues are the values of that chart (github.com/nats-io/k8s), as far as
+// they are ours.
 type natsValues struct {
 	FullnameOverride string       `json:"fullnameOverride"`
 	Config           natsConfig   `json:"config"`
+	TLSCA            natsTLS      `json:"tlsCA"` // servers check each other by it
 	Container        natsPatch    `json:"container"`
 	Reloader         natsPatch    `json:"reloader"`
 	NATSBox          natsEnabled  `json:"natsBox"` // its pod would have a user of its own
@@ -91,6 +95,7 @@ func (o *Options) natsValues(c Cluster, secrets Secrets) (natsValues, error) {
 	}
 	v := natsValues{FullnameOverride: natsName, Budget: natsEnabled{true}}
 	tls := natsTLS{true, natsTLSSecret}
+	v.TLSCA = tls
 	v.Config.Cluster.Enabled, v.Config.Cluster.Replicas, v.Config.Cluster.TLS = o.NATSReplicas > 1, o.NATSReplicas, tls
 	v.Config.NATS.TLS = tls
 	v.Config.JetStream.Enabled = true
@@ -110,22 +115,4 @@ func (o *Options) natsValues(c Cluster, secrets Secrets) (natsValues, error) {
 	v.PodTemplate.Merge.Spec.SecurityContext = pod
 	v.PodTemplate.TopologySpreadConstraints = map[string]natsSpread{corev1.LabelHostname: {1, corev1.DoNotSchedule}}
 	return v, nil
-}
-
-// natsMap is the values as a file, for `helm upgrade --values -`. There are
-// public keys in it, and no secret.
-func (o *Options) natsMap(c Cluster, secrets Secrets) (*corev1.ConfigMap, error) {
-	v, err := o.natsValues(c, secrets)
-	if err != nil {
-		return nil, err
-	}
-	text, err := yaml.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("encode values of NATS' chart: %w", err)
-	}
-	return &corev1.ConfigMap{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
-		ObjectMeta: o.objectMeta(natsMapName, ""),
-		Data:       map[string]string{"values.yaml": string(text)},
-	}, nil
 }

@@ -34,13 +34,6 @@ func (o *Options) Objects(c Cluster, secrets Secrets) ([]client.Object, error) {
 			return nil, err
 		}
 		all = append(all, forNATS)
-		if o.WithNATS {
-			values, err := o.natsMap(c, secrets)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, values)
-		}
 	}
 	kept, err := o.optionsMap()
 	if err != nil {

@@ -1,6 +1,7 @@
 package install
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -45,8 +46,9 @@ type Options struct {
 	DashboardID   string   `json:"dashboardID,omitempty"` // of the dashboard; empty: no pages
 	NATSURLs      []string `json:"natsURLs,omitempty"`    // of servers that are there already
 	WithNATS      bool     `json:"withNATS,omitempty"`
-	NATSReplicas  int      `json:"natsReplicas"` // of the servers of WithNATS, and of each bucket
-	Devices       int      `json:"devices"`      // the most that there will be
+	NATSReplicas  int      `json:"natsReplicas"`        // of the servers of WithNATS, and of each bucket
+	NATSChart     string   `json:"natsChart,omitempty"` // version of its chart, when another than ours
+	Devices       int      `json:"devices"`             // the most that there will be
 	Passwords     bool     `json:"passwords,omitempty"`
 	ImageRegistry string   `json:"imageRegistry"`
 	Version       string   `json:"version"` // of the image
@@ -128,6 +130,10 @@ func (o *Options) validateNATS(bad func(string, ...any)) {
 	if !slices.Contains([]int{1, 3, 5}, o.NATSReplicas) {
 		bad("--nats-replicas %d: 1, 3 or 5", o.NATSReplicas)
 	}
+}
+
+func (o *Options) natsChart() Chart {
+	return Chart{Name: "nats", Version: cmp.Or(o.NATSChart, natsChartVersion), Repository: natsRepository, VersionFlag: "nats-chart-version"}
 }
 
 // natsHost is the public name of NATS.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -29,7 +30,8 @@ type Change struct {
 	Object string `json:"object"` // Kind namespace/name
 	Diff   string `json:"diff,omitempty"`
 
-	object *unstructured.Unstructured
+	object  *unstructured.Unstructured
+	release *Release // instead of an object
 }
 
 // Plan is what an installation would change. It is data: Apply does this and
@@ -44,6 +46,8 @@ type Plan struct {
 // Installer looks at and changes the installation in one cluster.
 type Installer struct {
 	Client client.Client
+	// Charts makes the releases of an installation; nil where it has none.
+	Charts Charts
 	// Progress hears what is done; may be nil.
 	Progress func(string)
 }
@@ -77,8 +81,15 @@ func (i *Installer) Plan(ctx context.Context, o Options) (*Plan, error) {
 		return nil, err
 	}
 	plan := &Plan{Options: o, NewSecrets: made}
+	releases, staleReleases, err := i.planReleases(ctx, &o, cluster, secrets)
+	if err != nil {
+		return nil, err
+	}
 	wanted := map[string]bool{}
 	for _, object := range objects {
+		if _, part := object.(*appsv1.Deployment); part {
+			plan.Changes, releases = append(plan.Changes, releases...), nil // the parts need them
+		}
 		u, err := toUnstructured(object)
 		if err != nil {
 			return nil, err
@@ -96,7 +107,7 @@ func (i *Installer) Plan(ctx context.Context, o Options) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan.Changes = append(plan.Changes, stale...)
+	plan.Changes = append(append(plan.Changes, stale...), staleReleases...)
 	return plan, nil
 }
 

@@ -36,13 +36,5 @@ func (o *Options) SecretObjects(secrets Secrets) ([]client.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	all = append(all, accounts)
-	if o.WithNATS {
-		values, err := o.natsMap(Cluster{OpenShift: o.Expose == ExposeRoute}, secrets)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, values)
-	}
-	return all, nil
+	return append(all, accounts), nil
 }

@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nationtech/fleetctl/internal/hint"
@@ -23,11 +24,11 @@ type PartStatus struct {
 	Reason  string `json:"reason,omitempty"` // why it is not ready
 }
 
-// PartStatuses looks at each part.
-func (i *Installer) PartStatuses(ctx context.Context, namespace string) ([]PartStatus, error) {
+// PartStatuses looks at each part, and at the charts of others beside them.
+func (i *Installer) PartStatuses(ctx context.Context, o *Options) ([]PartStatus, error) {
 	var all []PartStatus
-	for _, p := range Parts() {
-		s, err := i.partStatus(ctx, namespace, p.Name)
+	for _, w := range o.watched() {
+		s, err := i.partStatus(ctx, o.Namespace, w)
 		if err != nil {
 			return nil, err
 		}
@@ -36,35 +37,75 @@ func (i *Installer) PartStatuses(ctx context.Context, namespace string) ([]PartS
 	return all, nil
 }
 
-func (i *Installer) partStatus(ctx context.Context, namespace, name string) (PartStatus, error) {
-	d := &appsv1.Deployment{}
-	err := i.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, d)
+// watched are the objects whose pods an installation waits for.
+func (o *Options) watched() []client.Object {
+	var all []client.Object
+	if o.WithNATS {
+		all = append(all, &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Name: natsName}})
+	}
+	for _, p := range Parts() {
+		all = append(all, &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: p.Name}})
+	}
+	return all
+}
+
+func (i *Installer) partStatus(ctx context.Context, namespace string, w client.Object) (PartStatus, error) {
+	name := w.GetName()
+	err := i.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, w)
 	if apierrors.IsNotFound(err) {
 		return PartStatus{Name: name, Pods: "0/0", Reason: "not installed"}, nil
 	}
 	if err != nil {
 		return PartStatus{}, fmt.Errorf("look at %s: %w", name, err)
 	}
-	want := int32(1)
-	if d.Spec.Replicas != nil {
-		want = *d.Spec.Replicas
-	}
-	s := PartStatus{Name: name, Pods: fmt.Sprintf("%d/%d", d.Status.AvailableReplicas, want), Version: d.Spec.Template.Labels[labelVersion]}
-	s.Ready = d.Status.ObservedGeneration >= d.Generation && d.Status.UpdatedReplicas >= want &&
-		d.Status.AvailableReplicas >= want && d.Status.Replicas == d.Status.UpdatedReplicas
+	r := rolloutOf(w)
+	s := PartStatus{Name: name, Pods: fmt.Sprintf("%d/%d", r.available, r.want), Version: r.version}
+	s.Ready = r.observed >= w.GetGeneration() && r.updated >= r.want && r.available >= r.want && r.all == r.updated
 	if !s.Ready {
-		s.Reason, err = i.stuck(ctx, d)
+		s.Reason, err = i.stuck(ctx, namespace, name, r)
 	}
 	return s, err
 }
 
+// rollout is how far a Deployment or a StatefulSet has come.
+type rollout struct {
+	want, all, updated, available int32
+	observed                      int64
+	version, refused              string // refused: why pods cannot be made
+	pods                          map[string]string
+}
+
+func rolloutOf(w client.Object) rollout {
+	wanted := func(replicas *int32) int32 {
+		if replicas == nil {
+			return 1
+		}
+		return *replicas
+	}
+	switch w := w.(type) {
+	case *appsv1.Deployment:
+		r := rollout{want: wanted(w.Spec.Replicas), all: w.Status.Replicas, updated: w.Status.UpdatedReplicas, available: w.Status.AvailableReplicas,
+			observed: w.Status.ObservedGeneration, version: w.Spec.Template.Labels[labelVersion], pods: w.Spec.Selector.MatchLabels}
+		for _, c := range w.Status.Conditions {
+			if c.Type == appsv1.DeploymentReplicaFailure && c.Status == corev1.ConditionTrue {
+				r.refused = c.Message
+			}
+		}
+		return r
+	case *appsv1.StatefulSet:
+		return rollout{want: wanted(w.Spec.Replicas), all: w.Status.Replicas, updated: w.Status.UpdatedReplicas, available: w.Status.AvailableReplicas,
+			observed: w.Status.ObservedGeneration, version: w.Spec.Template.Labels[labelVersion], pods: w.Spec.Selector.MatchLabels}
+	}
+	return rollout{}
+}
+
 // AwaitReady waits until every part is, and says of the one that is not why.
-func (i *Installer) AwaitReady(ctx context.Context, namespace string, timeout time.Duration) error {
+func (i *Installer) AwaitReady(ctx context.Context, o *Options, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	told := ""
 	for {
-		all, err := i.PartStatuses(ctx, namespace)
+		all, err := i.PartStatuses(ctx, o)
 		if err != nil && ctx.Err() == nil {
 			return err
 		}
@@ -88,17 +129,15 @@ func (i *Installer) AwaitReady(ctx context.Context, namespace string, timeout ti
 	}
 }
 
-// stuck is why a Deployment is not ready: what its newest pods wait for, or why
+// stuck is why something is not ready: what its newest pods wait for, or why
 // there are none.
-func (i *Installer) stuck(ctx context.Context, d *appsv1.Deployment) (string, error) {
-	for _, c := range d.Status.Conditions {
-		if c.Type == appsv1.DeploymentReplicaFailure && c.Status == corev1.ConditionTrue {
-			return c.Message, nil
-		}
+func (i *Installer) stuck(ctx context.Context, namespace, name string, r rollout) (string, error) {
+	if r.refused != "" {
+		return r.refused, nil
 	}
 	pods := &corev1.PodList{}
-	if err := i.Client.List(ctx, pods, client.InNamespace(d.Namespace), client.MatchingLabels(d.Spec.Selector.MatchLabels)); err != nil {
-		return "", fmt.Errorf("look at the pods of %s: %w", d.Name, err)
+	if err := i.Client.List(ctx, pods, client.InNamespace(namespace), client.MatchingLabels(r.pods)); err != nil {
+		return "", fmt.Errorf("look at the pods of %s: %w", name, err)
 	}
 	for n := range pods.Items {
 		if why := waitingFor(&pods.Items[n]); why != "" {

@@ -36,7 +36,14 @@ func (i *Installer) Installed(ctx context.Context, namespace string) (Options, e
 // Secrets, and the namespace they are in.
 func (i *Installer) Removal(ctx context.Context, o Options, purge bool) (*Plan, error) {
 	plan := &Plan{Options: o}
+	releases, err := i.removeReleases(ctx, o.Namespace, nil)
+	if err != nil {
+		return nil, err
+	}
 	for _, k := range kinds() {
+		if k.kept {
+			plan.Changes, releases = append(plan.Changes, releases...), nil // parts are gone before what they need
+		}
 		if k.kept && !purge {
 			continue
 		}
@@ -48,7 +55,35 @@ func (i *Installer) Removal(ctx context.Context, o Options, purge bool) (*Plan, 
 			plan.Changes = append(plan.Changes, Change{Action: Delete, Object: nameOf(&owned[n]), object: &owned[n]})
 		}
 	}
+	if purge {
+		volumes, err := i.volumes(ctx, o.Namespace)
+		if err != nil {
+			return nil, err
+		}
+		plan.Changes = append(plan.Changes, volumes...)
+	}
 	return plan, nil
+}
+
+// volumes are those that StatefulSets of our releases asked for: nobody removes
+// them with it.
+func (i *Installer) volumes(ctx context.Context, namespace string) ([]Change, error) {
+	var changes []Change
+	for _, name := range releaseNames() {
+		list := &corev1.PersistentVolumeClaimList{}
+		if err := i.Client.List(ctx, list, client.InNamespace(namespace), client.MatchingLabels{labelInstance: name}); err != nil {
+			return nil, fmt.Errorf("list volumes of %s: %w", name, err)
+		}
+		for n := range list.Items {
+			list.Items[n].SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"))
+			u, err := toUnstructured(&list.Items[n])
+			if err != nil {
+				return nil, err
+			}
+			changes = append(changes, Change{Action: Delete, Object: nameOf(u), object: u})
+		}
+	}
+	return changes, nil
 }
 
 // AwaitGone waits until nothing of a removal is left.
@@ -57,6 +92,9 @@ func (i *Installer) AwaitGone(ctx context.Context, p *Plan, timeout time.Duratio
 	defer cancel()
 	for n := range p.Changes {
 		c := &p.Changes[n]
+		if c.object == nil {
+			continue // Helm has waited
+		}
 		for {
 			err := i.Client.Get(ctx, client.ObjectKeyFromObject(c.object), c.object.DeepCopy())
 			if apierrors.IsNotFound(err) {

@@ -30,7 +30,7 @@ func TestInstallation(t *testing.T) {
 	i := &install.Installer{Client: client}
 	o := install.Defaults("v1.2.3")
 	o.Domain, o.Issuer, o.ProjectID, o.ClientID, o.DashboardID = "fleet.example.com", "https://sso.example.com", "1234", "cli", "dashboard"
-	o.WithNATS, o.Passwords, o.ClusterIssuer, o.SecretsFrom = true, true, "letsencrypt", []string{"default"}
+	o.NATSURLs, o.Passwords, o.ClusterIssuer, o.SecretsFrom = []string{"tls://nats.example.com:4222"}, true, "letsencrypt", []string{"default"}
 
 	first := applied(t, i, o)
 	if len(first.Changes) < 30 || len(first.NewSecrets) == 0 {
@@ -74,14 +74,14 @@ func TestInstallation(t *testing.T) {
 	})
 
 	t.Run("waiting says why", func(t *testing.T) {
-		err := i.AwaitReady(t.Context(), o.Namespace, time.Second)
+		err := i.AwaitReady(t.Context(), &o, time.Second)
 		if err == nil || !strings.Contains(err.Error(), "fleet-operator has 0/2 pods: no pod yet") {
 			t.Errorf("waiting for pods that nobody makes: %v", err)
 		}
 		for _, name := range []string{"fleet-operator", "fleet-callout", "fleet-dashboard"} {
 			play(t, client, o.Namespace, name)
 		}
-		if err := i.AwaitReady(t.Context(), o.Namespace, 10*time.Second); err != nil {
+		if err := i.AwaitReady(t.Context(), &o, 10*time.Second); err != nil {
 			t.Errorf("waiting for pods that are ready: %v", err)
 		}
 	})
