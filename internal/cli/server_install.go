@@ -13,6 +13,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/nationtech/fleetctl/internal/hint"
+	"github.com/nationtech/fleetctl/internal/identity/provision"
+	"github.com/nationtech/fleetctl/internal/identity/trust"
+	"github.com/nationtech/fleetctl/internal/identity/zitadel"
 	"github.com/nationtech/fleetctl/internal/install"
 )
 
@@ -173,7 +176,7 @@ func converge(ctx context.Context, f *Factory, i *install.Installer, o *serverIn
 		if err := i.AwaitReady(ctx, &o.Options, o.timeout); err != nil {
 			return explainKube(err)
 		}
-		if checks, err = smoke(ctx, o); err != nil {
+		if checks, err = smoke(ctx, f, i, o); err != nil {
 			return err
 		}
 	}
@@ -181,18 +184,49 @@ func converge(ctx context.Context, f *Factory, i *install.Installer, o *serverIn
 }
 
 // smoke tests through the public URLs.
-func smoke(ctx context.Context, o *serverInstallOptions) ([]install.Check, error) {
+func smoke(ctx context.Context, f *Factory, i *install.Installer, o *serverInstallOptions) ([]install.Check, error) {
 	s := install.Smoke{APIURL: o.APIURL(), Issuer: o.Issuer, NATSURLs: o.DeviceNATSURLs()}
+	var pem []byte
 	if o.ca != "" {
-		pem, err := os.ReadFile(o.ca)
-		if err != nil {
+		var err error
+		if pem, err = os.ReadFile(o.ca); err != nil {
 			return nil, fmt.Errorf("read --ca: %w", err)
 		}
 		if s.Roots = x509.NewCertPool(); !s.Roots.AppendCertsFromPEM(pem) {
 			return nil, usageError(fmt.Errorf("--ca %s holds no certificate in PEM", o.ca), "name a PEM file")
 		}
 	}
+	devices, err := f.issuerDevices(o, pem)
+	if err != nil {
+		return nil, err
+	}
+	if devices != nil || o.Passwords {
+		if s.Canary, err = i.Canary(ctx, &o.Options, pem, devices); err != nil {
+			return nil, explainKube(err)
+		}
+	}
 	return s.Run(ctx), nil
+}
+
+// issuerDevices makes devices' accounts at the issuer as whoever is signed in
+// there; nil when nobody is.
+func (f *Factory) issuerDevices(o *serverInstallOptions, caPEM []byte) (*provision.Devices, error) {
+	session, err := f.issuerTokens(o.Issuer)
+	if err != nil {
+		return nil, nil //nolint:nilerr // then it is not tested, which the answer says
+	}
+	through, err := trust.Client(caPEM)
+	if err != nil {
+		return nil, err
+	}
+	client, err := zitadel.New(zitadel.Config{Issuer: o.Issuer, HTTPClient: through, Token: func(ctx context.Context) (zitadel.Token, error) {
+		token, err := session.Token(ctx)
+		return zitadel.Token(token), err
+	}})
+	if err != nil {
+		return nil, err
+	}
+	return &provision.Devices{Client: client, Project: o.ProjectID}, nil
 }
 
 // serverInstallResult is what scripts rely on.

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/nationtech/fleetctl/internal/broker/accounts"
+	"github.com/nationtech/fleetctl/internal/issuer/issuertest"
 	"github.com/nationtech/fleetctl/internal/pki"
 	"github.com/nationtech/fleetctl/internal/serverapi/apiclient"
 	"github.com/nationtech/fleetctl/internal/signing"
@@ -38,6 +39,7 @@ type cluster struct {
 	kubeconfig string
 	natsURLs   []string
 	api        string // URL of the HTTPS API
+	issuer     *issuertest.Issuer
 	adminToken string
 
 	nats      []*child
@@ -53,6 +55,7 @@ func startCluster(t *testing.T) *cluster {
 	if c.ca, err = pki.Open(filepath.Join(c.dir, "pki")); err != nil {
 		t.Fatal(err)
 	}
+	c.issuer = issuertest.Start(t)
 	c.makeSecrets()
 	c.startKubernetes()
 	c.startNATS()
@@ -218,18 +221,18 @@ func (c *cluster) startParts() {
 		p.reap()
 		return p
 	}
+	people := []string{"--issuer", c.issuer.URL, "--issuer-ca", c.issuer.CA.Path(), "--project-id", c.issuer.ProjectID}
 	for i := range 2 {
 		c.operators = append(c.operators, part("operator", fmt.Sprintf("operator-%d", i), "--identity", fmt.Sprintf("operator-%d", i),
 			"--signing-dir", c.path("signing"), "--namespace", leaseSpace, "--replicas", "3", "--devices", "1000"))
-		c.callouts = append(c.callouts, part("callout", fmt.Sprintf("callout-%d", i), "--fleet-key", c.path("fleet.key")))
+		c.callouts = append(c.callouts, part("callout", fmt.Sprintf("callout-%d", i), append(people, "--fleet-key", c.path("fleet.key"))...))
 	}
 	address := freePort(c.t)
 	c.api = "https://" + address
-	c.dashboard = part("dashboard", "dashboard", "--listen", address, "--tls-cert", cert.CertFile, "--tls-key", cert.KeyFile,
+	c.dashboard = part("dashboard", "dashboard", append(people, "--listen", address, "--tls-cert", cert.CertFile, "--tls-key", cert.KeyFile,
 		"--signing-dir", c.path("signing"), "--audit-dir", c.path("audit"), "--admin-token", c.path("admin-token"),
 		"--fleet-key", c.path("fleet.key"), "--session-key", c.path("session.key"), "--public-url", c.api,
-		// Nobody signs in here, so nobody answers there.
-		"--issuer", "https://127.0.0.1:1", "--project-id", "1", "--dashboard-client-id", "2", "--device-nats-url", strings.Join(c.natsURLs, ","), "--device-ca", c.ca.Path())
+		"--dashboard-client-id", "2", "--device-nats-url", strings.Join(c.natsURLs, ","), "--device-ca", c.ca.Path())...)
 }
 
 func (c *cluster) parts() []*child {
