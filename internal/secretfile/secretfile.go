@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"syscall"
 
 	"github.com/nationtech/fleetctl/internal/hint"
 )
@@ -18,6 +20,7 @@ const (
 	fileMode  fs.FileMode = 0o600
 	ownedMode fs.FileMode = 0o400
 	others    fs.FileMode = 0o077
+	groupRead fs.FileMode = 0o040
 )
 
 // EnsureDir makes dir and its parents, and refuses one that others may enter.
@@ -29,7 +32,9 @@ func EnsureDir(dir string) error {
 }
 
 // Read reads a secret, and refuses a file that others may read: by then the
-// secret has to be taken for known. A missing file is fs.ErrNotExist.
+// secret has to be taken for known. A group may read what root shows it, as a
+// Kubernetes Secret is shown to a pod's group: nobody but root made it so. A
+// missing file is fs.ErrNotExist.
 func Read(path string) ([]byte, error) {
 	if err := refuseOthers(path, "replace the secret if others had access, else: chmod 600 "+path); err != nil {
 		return nil, err
@@ -86,10 +91,24 @@ func refuseOthers(path, fix string) error {
 	if err != nil {
 		return fmt.Errorf("look at secret: %w", err)
 	}
-	if mode := info.Mode().Perm(); mode&others != 0 {
+	mode := info.Mode().Perm()
+	if !info.IsDir() && shownByRoot(info) {
+		mode &^= groupRead
+	}
+	if mode&others != 0 {
 		return hint.Wrap(fmt.Errorf("%s is accessible to others (mode %04o)", path, mode), fix)
 	}
 	return nil
+}
+
+// shownByRoot says whether a file is root's and belongs to a group of ours.
+func shownByRoot(info fs.FileInfo) bool {
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || owner.Uid != 0 || os.Geteuid() == 0 { // root has no need of a group
+		return false
+	}
+	groups, err := os.Getgroups()
+	return err == nil && slices.Contains(append(groups, os.Getegid()), int(owner.Gid))
 }
 
 // put writes data to a temporary file beside path and publishes it there with

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/nationtech/fleetctl/internal/hint"
@@ -63,6 +65,75 @@ func TestReadRefusesWhatOthersCanRead(t *testing.T) {
 	if err == nil {
 		t.Fatal("a readable secret was accepted or replaced")
 	}
+}
+
+// What root shows to a group is readable for its members that are not root, as a
+// Secret in a pod is; what the group may write, or everybody reads, is not.
+func TestReadTakesWhatRootShows(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("makes files of root's")
+	}
+	const group = 1_000_650_000
+	dir := t.TempDir()
+	for at := dir; at != os.TempDir(); at = filepath.Dir(at) {
+		if err := os.Chmod(at, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		name  string
+		mode  os.FileMode
+		owner int
+		good  bool
+	}{
+		{"shown", 0o440, 0, true}, {"writable", 0o460, 0, false}, {"everybody", 0o444, 0, false}, {"of-another", 0o440, 4711, false},
+	} {
+		path := filepath.Join(dir, tt.name)
+		err := os.WriteFile(path, []byte("x"), 0o600)
+		if err == nil {
+			err = errors.Join(os.Chown(path, tt.owner, group), os.Chmod(path, tt.mode))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := asPod(t, group, path); (err == nil) != tt.good {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
+
+// asPod reads a secret in a process of its own, whose user and group nobody knows.
+func asPod(t *testing.T, id uint32, path string) error {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(filepath.Dir(path), "read")
+	data, err := os.ReadFile(self)
+	if err == nil {
+		err = os.WriteFile(program, data, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program)
+	cmd.Env = []string{readVar + "=" + path}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: id, Gid: 0, Groups: []uint32{id}}}
+	return cmd.Run()
+}
+
+// readVar makes this program read a secret in place of its tests.
+const readVar = "SECRETFILE_TEST_READ"
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv(readVar); path != "" {
+		if _, err := secretfile.Read(path); err != nil {
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
 }
 
 func TestEnsureDirRefusesOpenDirectory(t *testing.T) {
