@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -35,6 +36,9 @@ devices have passwords is decided now.`,
 func runServerChart(f *Factory, o *serverInstallOptions, dir string) error {
 	if err := o.Validate(); err != nil {
 		return err
+	}
+	if o.WithZitadel {
+		return usageError(errors.New("--with-zitadel: the chart holds the control plane alone"), "install Zitadel from its own chart, and name it with --issuer")
 	}
 	if err := o.WriteChart(dir); err != nil {
 		return err

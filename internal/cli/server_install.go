@@ -17,6 +17,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/identity/trust"
 	"github.com/nationtech/fleetctl/internal/identity/zitadel"
 	"github.com/nationtech/fleetctl/internal/install"
+	"github.com/nationtech/fleetctl/internal/serverapi/apiclient"
 )
 
 type serverInstallOptions struct {
@@ -29,6 +30,7 @@ type serverInstallOptions struct {
 	yes          bool
 	noWait       bool
 	ca           string
+	dsnFile      string
 }
 
 func newServerInstallCmd(f *Factory) *cobra.Command {
@@ -45,8 +47,8 @@ has passed.
 NATS servers that are there already (--nats-url) have to be configured with the
 accounts in ConfigMap fleet-nats-accounts, which the installation makes.`,
 		Example: `  fleetctl server install --domain fleet.example.com --issuer https://sso.example.com --project-id 1234 --nats-url tls://nats.example.com:4222
-  fleetctl server install --domain fleet.example.com --issuer https://sso.example.com --project-id 1234 --with-nats --cluster-issuer letsencrypt
-  fleetctl server install --domain fleet.example.com --issuer https://sso.example.com --project-id 1234 --with-nats --print > fleet.yaml`,
+  fleetctl server install --domain fleet.example.com --with-nats --with-zitadel --cluster-issuer letsencrypt
+  fleetctl server install --domain fleet.example.com --issuer https://sso.example.com --project-id 1234 --nats-url tls://nats.example.com:4222 --print > fleet.yaml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Namespace, o.Expose = o.namespace, install.Expose(o.expose)
@@ -62,6 +64,7 @@ accounts in ConfigMap fleet-nats-accounts, which the installation makes.`,
 	flags.BoolVar(&o.plan, "plan", false, "show what would change; exit code 3 when something would")
 	flags.BoolVarP(&o.yes, "yes", "y", false, "change what is there without being asked")
 	flags.BoolVar(&o.noWait, "no-wait", false, "do not wait until it is ready, and do not test it")
+	flags.StringVar(&o.dsnFile, "postgres-dsn-file", "", "`file` with postgres://USER:PASSWORD@HOST[:PORT]/DATABASE[?sslmode=MODE] of Zitadel's database (default: one that CloudNativePG makes)")
 	flags.StringVar(&o.ca, "ca", "", "`file` of the authority of the public certificates, PEM (default: the system's)")
 	mustComplete(cmd, "expose", install.Exposures()...)
 	return cmd
@@ -75,6 +78,8 @@ func (o *serverInstallOptions) registerChoices(flags *pflag.FlagSet) {
 	flags.StringVar(&o.ClusterIssuer, "cluster-issuer", "", "`name` of cert-manager's ClusterIssuer for the public certificate")
 	flags.StringVar(&o.TLSSecret, "tls-secret", "", "`name` of a Secret with the public certificate, instead")
 	flags.StringVar(&o.Issuer, "issuer", "", "`URL` of the OpenID Connect issuer")
+	flags.BoolVar(&o.WithZitadel, "with-zitadel", false, "install Zitadel as the issuer, at id.NAME, from its official Helm chart, instead")
+	flags.StringVar(&o.ZitadelChart, "zitadel-chart-version", "", "`version` of that chart, when it has to be another than the one that fleetctl was made for")
 	flags.StringVar(&o.ProjectID, "project-id", "", "audience of the issuer's tokens; at Zitadel the `id` of the project")
 	flags.StringVar(&o.ClientID, "client-id", "", "`id` of fleetctl at the issuer")
 	flags.StringVar(&o.DashboardID, "dashboard-client-id", "", "`id` of the dashboard at the issuer (default: no pages are served)")
@@ -92,6 +97,13 @@ func (o *serverInstallOptions) registerChoices(flags *pflag.FlagSet) {
 }
 
 func runServerInstall(ctx context.Context, f *Factory, o *serverInstallOptions) error {
+	if o.dsnFile != "" {
+		dsn, err := os.ReadFile(o.dsnFile)
+		if err != nil {
+			return hint.WithCode(fmt.Errorf("read --postgres-dsn-file: %w", err), hint.CodeUsage)
+		}
+		o.PostgresDSN = strings.TrimSpace(string(dsn))
+	}
 	if err := o.Validate(); err != nil {
 		return err
 	}
@@ -109,6 +121,12 @@ func runServerInstall(ctx context.Context, f *Factory, o *serverInstallOptions) 
 // configuration holds the public halves of the keys.
 func printInstallation(ctx context.Context, f *Factory, o *serverInstallOptions) error {
 	cluster := install.Cluster{OpenShift: o.Expose == install.ExposeRoute}
+	if o.WithZitadel && o.ProjectID == "" {
+		return usageError(errors.New("what is set up in a Zitadel that does not run yet cannot be printed"), "install once with a cluster, or name the project and its apps with --project-id, --client-id and --dashboard-client-id")
+	}
+	if o.printSecrets && o.WithZitadel && cluster.OpenShift {
+		return usageError(errors.New("the user ids of Zitadel's pods are the namespace's, which only the cluster knows"), "install without --print-secrets")
+	}
 	if !o.printSecrets {
 		objects, err := o.Objects(cluster, nil)
 		if err != nil {
@@ -150,14 +168,11 @@ func converge(ctx context.Context, f *Factory, i *install.Installer, o *serverIn
 	if err != nil {
 		return explainKube(err)
 	}
-	updates := 0
-	for _, c := range plan.Changes {
-		_, _ = fmt.Fprintf(f.Err, "%s %s\n%s", c.Action, c.Object, c.Diff)
-		if c.Action != install.Create {
-			updates++
-		}
-	}
+	updates := show(f, plan)
 	if o.plan {
+		if plan.Next != install.Complete {
+			_, _ = fmt.Fprintf(f.Err, "the rest is planned once %s\n", plan.Next)
+		}
 		if len(plan.Changes) > 0 {
 			return hint.WithCode(fmt.Errorf("%d objects would change", len(plan.Changes)), hint.CodeChanges)
 		}
@@ -171,6 +186,21 @@ func converge(ctx context.Context, f *Factory, i *install.Installer, o *serverIn
 	if err := i.Apply(ctx, plan); err != nil {
 		return explainKube(err)
 	}
+	all := plan.Changes
+	for plan.Next != install.Complete {
+		if err := takeStep(ctx, f, i, o, plan); err != nil {
+			return explainKube(err)
+		}
+		if plan, err = i.Plan(ctx, o.Options); err != nil {
+			return explainKube(err)
+		}
+		show(f, plan)
+		if err := i.Apply(ctx, plan); err != nil {
+			return explainKube(err)
+		}
+		all = append(all, plan.Changes...)
+	}
+	o.Options, plan.Changes = plan.Options, all
 	var checks []install.Check
 	if !o.noWait {
 		if err := i.AwaitReady(ctx, &o.Options, o.timeout); err != nil {
@@ -183,20 +213,54 @@ func converge(ctx context.Context, f *Factory, i *install.Installer, o *serverIn
 	return reportInstallation(f, o, plan, checks)
 }
 
-// smoke tests through the public URLs.
-func smoke(ctx context.Context, f *Factory, i *install.Installer, o *serverInstallOptions) ([]install.Check, error) {
-	s := install.Smoke{APIURL: o.APIURL(), Issuer: o.Issuer, NATSURLs: o.DeviceNATSURLs()}
-	var pem []byte
-	if o.ca != "" {
-		var err error
-		if pem, err = os.ReadFile(o.ca); err != nil {
-			return nil, fmt.Errorf("read --ca: %w", err)
-		}
-		if s.Roots = x509.NewCertPool(); !s.Roots.AppendCertsFromPEM(pem) {
-			return nil, usageError(fmt.Errorf("--ca %s holds no certificate in PEM", o.ca), "name a PEM file")
+// show prints a plan, and counts what it changes of what is there.
+func show(f *Factory, plan *install.Plan) (updates int) {
+	for _, c := range plan.Changes {
+		_, _ = fmt.Fprintf(f.Err, "%s %s\n%s", c.Action, c.Object, c.Diff)
+		if c.Action != install.Create {
+			updates++
 		}
 	}
-	devices, err := f.issuerDevices(o, pem)
+	return updates
+}
+
+// takeStep does what lies between two plans.
+func takeStep(ctx context.Context, f *Factory, i *install.Installer, o *serverInstallOptions, plan *install.Plan) error {
+	if plan.Next == install.NamespaceIDs {
+		return i.AwaitIDs(ctx, o.Namespace)
+	}
+	if err := i.AwaitZitadel(ctx, &o.Options, o.timeout); err != nil {
+		return err
+	}
+	token, err := i.SetupToken(ctx, &o.Options)
+	if err != nil {
+		return err
+	}
+	s, pem, err := o.publicURLs()
+	if err != nil {
+		return err
+	}
+	if err := s.AwaitIssuer(ctx, o.timeout); err != nil {
+		return err
+	}
+	client, err := issuerClient(o.IssuerURL(), pem, fixedToken(token))
+	if err != nil {
+		return err
+	}
+	changes, err := o.SetUpIdentity(ctx, client)
+	for _, c := range changes {
+		_, _ = fmt.Fprintln(f.Err, printable(c))
+	}
+	return err
+}
+
+// smoke tests through the public URLs.
+func smoke(ctx context.Context, f *Factory, i *install.Installer, o *serverInstallOptions) ([]install.Check, error) {
+	s, pem, err := o.publicURLs()
+	if err != nil {
+		return nil, err
+	}
+	devices, err := f.issuerDevices(ctx, i, o, pem)
 	if err != nil {
 		return nil, err
 	}
@@ -208,25 +272,53 @@ func smoke(ctx context.Context, f *Factory, i *install.Installer, o *serverInsta
 	return s.Run(ctx), nil
 }
 
-// issuerDevices makes devices' accounts at the issuer as whoever is signed in
-// there; nil when nobody is.
-func (f *Factory) issuerDevices(o *serverInstallOptions, caPEM []byte) (*provision.Devices, error) {
-	session, err := f.issuerTokens(o.Issuer)
+// publicURLs are where everybody finds the installation, and the authority of
+// their certificates; empty: the system's.
+func (o *serverInstallOptions) publicURLs() (s install.Smoke, caPEM []byte, err error) {
+	s = install.Smoke{APIURL: o.APIURL(), Issuer: o.IssuerURL(), NATSURLs: o.DeviceNATSURLs()}
+	if o.ca == "" {
+		return s, nil, nil
+	}
+	if caPEM, err = os.ReadFile(o.ca); err != nil {
+		return s, nil, fmt.Errorf("read --ca: %w", err)
+	}
+	if s.Roots = x509.NewCertPool(); !s.Roots.AppendCertsFromPEM(caPEM) {
+		return s, nil, usageError(fmt.Errorf("--ca %s holds no certificate in PEM", o.ca), "name a PEM file")
+	}
+	return s, caPEM, nil
+}
+
+// issuerDevices makes devices' accounts at the issuer: with the token of a
+// Zitadel beside us, else as whoever is signed in there; nil when nobody is.
+func (f *Factory) issuerDevices(ctx context.Context, i *install.Installer, o *serverInstallOptions, caPEM []byte) (*provision.Devices, error) {
+	var tokens apiclient.Session
+	var err error
+	if o.WithZitadel {
+		var token string
+		token, err = i.SetupToken(ctx, &o.Options)
+		tokens = fixedToken(token)
+	} else {
+		tokens, err = f.issuerTokens(o.Issuer)
+	}
 	if err != nil {
 		return nil, nil //nolint:nilerr // then it is not tested, which the answer says
 	}
-	through, err := trust.Client(caPEM)
-	if err != nil {
-		return nil, err
-	}
-	client, err := zitadel.New(zitadel.Config{Issuer: o.Issuer, HTTPClient: through, Token: func(ctx context.Context) (zitadel.Token, error) {
-		token, err := session.Token(ctx)
-		return zitadel.Token(token), err
-	}})
+	client, err := issuerClient(o.IssuerURL(), caPEM, tokens)
 	if err != nil {
 		return nil, err
 	}
 	return &provision.Devices{Client: client, Project: o.ProjectID}, nil
+}
+
+func issuerClient(issuer string, caPEM []byte, tokens apiclient.Session) (*zitadel.Client, error) {
+	through, err := trust.Client(caPEM)
+	if err != nil {
+		return nil, err
+	}
+	return zitadel.New(zitadel.Config{Issuer: issuer, HTTPClient: through, Token: func(ctx context.Context) (zitadel.Token, error) {
+		token, err := tokens.Token(ctx)
+		return zitadel.Token(token), err
+	}})
 }
 
 // serverInstallResult is what scripts rely on.
@@ -237,12 +329,16 @@ type serverInstallResult struct {
 	Issuer        string           `json:"issuer"`
 	NATSURLs      []string         `json:"natsURLs"`
 	ClientID      string           `json:"clientID,omitempty"`
+	AdminLogin    string           `json:"adminLogin,omitempty"` // of the Zitadel beside it
 	Checks        []install.Check  `json:"checks,omitempty"`
 }
 
 func reportInstallation(f *Factory, o *serverInstallOptions, plan *install.Plan, checks []install.Check) error {
-	result := serverInstallResult{SchemaVersion: 1, Changes: plan.Changes, APIURL: o.APIURL(), Issuer: o.Issuer,
+	result := serverInstallResult{SchemaVersion: 1, Changes: plan.Changes, APIURL: o.APIURL(), Issuer: o.IssuerURL(),
 		NATSURLs: o.DeviceNATSURLs(), ClientID: o.ClientID, Checks: checks}
+	if o.WithZitadel {
+		result.AdminLogin = o.AdminLogin()
+	}
 	if err := f.Print(result, func(w io.Writer) error { return result.text(w, o) }); err != nil {
 		return err
 	}
@@ -276,6 +372,10 @@ func (r serverInstallResult) text(w io.Writer, o *serverInstallOptions) error {
 		"NATS, for devices   "+strings.Join(r.NATSURLs, ", "))
 	if r.ClientID != "" {
 		lines = append(lines, "client id           "+r.ClientID)
+	}
+	if r.AdminLogin != "" {
+		lines = append(lines, "login name          "+r.AdminLogin,
+			"first password      kubectl get secret -n "+o.Namespace+" fleet-zitadel -o jsonpath='{.data.admin-password}' | base64 -d")
 	}
 	lines = append(lines, "", "next:", "  fleetctl login "+r.APIURL, "  fleetctl onboard pi@192.0.2.7")
 	if len(o.NATSURLs) > 0 {

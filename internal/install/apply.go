@@ -38,8 +38,12 @@ func (i *Installer) Apply(ctx context.Context, p *Plan) error {
 			err = client.IgnoreNotFound(i.Client.Delete(ctx, c.object, client.PropagationPolicy("Background")))
 		default:
 			err = i.apply(ctx, c.object.DeepCopy())
-			if err == nil && c.object.GetKind() == "CustomResourceDefinition" {
+			switch {
+			case err != nil:
+			case c.object.GetKind() == "CustomResourceDefinition":
 				err = i.awaitEstablished(ctx, c.object.GetName())
+			case c.object.GroupVersionKind() == postgresKind():
+				err = i.awaitPostgres(ctx, c.object)
 			}
 		}
 		if err != nil {

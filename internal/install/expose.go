@@ -17,12 +17,26 @@ const streamTimeout = "3600"
 type target struct {
 	name, host, service string
 	port                int32
+	path                string
+}
+
+// portName is what the Service calls the port; Routes want names.
+func (t target) portName() string {
+	switch t.service {
+	case natsName:
+		return "websocket"
+	case zitadelName:
+		return "http2-server" // the charts' names
+	case zitadelName + "-login":
+		return "http-server"
+	}
+	return "api"
 }
 
 func (o *Options) targets() []target {
-	all := []target{{dashboardName, o.Domain, dashboardName, o.apiPort()}}
+	all := []target{{dashboardName, o.Domain, dashboardName, o.apiPort(), "/"}}
 	if o.WithNATS {
-		all = append(all, target{"fleet-nats", o.natsHost(), natsName, 8080}) // its websocket
+		all = append(all, target{"fleet-nats", o.natsHost(), natsName, 8080, "/"}) // its websocket
 	}
 	return all
 }

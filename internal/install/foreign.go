@@ -18,6 +18,7 @@ type (
 	// routeSpec is of OpenShift's route.openshift.io/v1 Route.
 	routeSpec struct {
 		Host string `json:"host"`
+		Path string `json:"path,omitempty"`
 		To   struct {
 			Kind   string `json:"kind"`
 			Name   string `json:"name"`
@@ -43,8 +44,16 @@ type (
 		Name      string `json:"name"`
 	}
 	httpRule struct {
+		Matches     []routeMatch `json:"matches,omitempty"`
 		BackendRefs []backendRef `json:"backendRefs"`
 		Timeouts    httpTimeouts `json:"timeouts"`
+	}
+	routeMatch struct {
+		Path pathMatch `json:"path"`
+	}
+	pathMatch struct {
+		Type  string `json:"type"`
+		Value string `json:"value"`
 	}
 	backendRef struct {
 		Name string `json:"name"`
@@ -97,9 +106,9 @@ func (o *Options) route(t target) client.Object {
 	var spec routeSpec
 	spec.Host, spec.WildcardPolicy = t.host, "None"
 	spec.To.Kind, spec.To.Name, spec.To.Weight = "Service", t.service, 100
-	spec.Port.TargetPort = "api"
-	if t.service == natsName {
-		spec.Port.TargetPort = "websocket"
+	spec.Port.TargetPort = t.portName()
+	if t.path != "/" {
+		spec.Path = t.path
 	}
 	spec.TLS.Termination, spec.TLS.InsecureEdgeTerminationPolicy = "edge", "Redirect"
 	meta := o.objectMeta(t.name, "")
@@ -115,6 +124,9 @@ func (o *Options) httpRoute(t target) client.Object {
 	spec := httpRouteSpec{
 		ParentRefs: []parentRef{{namespace, name}}, Hostnames: []string{t.host},
 		Rules: []httpRule{{BackendRefs: []backendRef{{t.service, t.port}}, Timeouts: httpTimeouts{"0s"}}},
+	}
+	if t.path != "/" {
+		spec.Rules[0].Matches = []routeMatch{{pathMatch{"PathPrefix", t.path}}}
 	}
 	return foreign("gateway.networking.k8s.io/v1", "HTTPRoute", o.objectMeta(t.name, ""), &spec)
 }

@@ -34,6 +34,9 @@ func (o *Options) Objects(c Cluster, secrets Secrets) ([]client.Object, error) {
 			return nil, err
 		}
 		all = append(all, forNATS)
+		if o.WithZitadel && len(secrets[zitadelSecret][keyPostgresDSN]) == 0 {
+			all = append(all, o.postgres())
+		}
 	}
 	kept, err := o.optionsMap()
 	if err != nil {
@@ -42,6 +45,9 @@ func (o *Options) Objects(c Cluster, secrets Secrets) ([]client.Object, error) {
 	all = append(all, kept)
 	all = append(all, o.services()...)
 	all = append(all, o.networkPolicies()...)
+	if o.WithZitadel {
+		all = append(all, o.zitadelExposure()...) // the parts are told what is set up there
+	}
 	all = append(all, o.operator(c)...)
 	all = append(all, o.callout(c)...)
 	all = append(all, o.dashboard(c)...)

@@ -41,6 +41,9 @@ type Options struct {
 	ClusterIssuer string   `json:"clusterIssuer,omitempty"` // cert-manager's, for the public certificate
 	TLSSecret     string   `json:"tlsSecret,omitempty"`     // a certificate that is there already
 	Issuer        string   `json:"issuer,omitempty"`        // URL of the OpenID Connect issuer
+	WithZitadel   bool     `json:"withZitadel,omitempty"`   // the issuer is one beside us
+	ZitadelChart  string   `json:"zitadelChart,omitempty"`  // version of its chart, when another than ours
+	PostgresDSN   string   `json:"-"`                       // of Zitadel's database; empty: what it has, or CloudNativePG's
 	ProjectID     string   `json:"projectID,omitempty"`
 	ClientID      string   `json:"clientID,omitempty"`    // of fleetctl at the issuer
 	DashboardID   string   `json:"dashboardID,omitempty"` // of the dashboard; empty: no pages
@@ -106,8 +109,25 @@ func (o *Options) Validate() error {
 }
 
 func (o *Options) validateIssuer(bad func(string, ...any)) {
+	if o.WithZitadel {
+		if o.Issuer != "" {
+			bad("--issuer and --with-zitadel exclude each other")
+		}
+		if !slices.Contains([]Expose{ExposeIngress, ExposeRoute, ExposeGateway}, o.Expose) {
+			bad("--with-zitadel needs something that ends TLS before it: --expose ingress, route or gateway")
+		}
+		if o.PostgresDSN != "" {
+			if _, _, err := parseDSN(o.PostgresDSN); err != nil {
+				bad("%w", err)
+			}
+		}
+		return
+	}
+	if o.PostgresDSN != "" {
+		bad("--postgres-dsn-file is for --with-zitadel")
+	}
 	if o.Issuer == "" {
-		bad("--issuer URL is needed")
+		bad("--issuer URL or --with-zitadel is needed")
 		return
 	}
 	if u, err := url.Parse(o.Issuer); err != nil || u.Scheme != "https" || u.Host == "" {
@@ -167,6 +187,10 @@ func (o *Options) image() string { return o.ImageRegistry + "/fleet-server:" + o
 // Cluster is what the cluster can do; objects of kinds that it does not know
 // are left out.
 type Cluster struct {
-	OpenShift      bool // gives pods their user and group ids
-	ServiceMonitor bool // the Prometheus operator is there
+	OpenShift bool // gives pods their user and group ids
+	// FirstUser and FirstGroup are the first ids of the namespace on OpenShift; 0:
+	// it has none yet.
+	FirstUser, FirstGroup int64
+	CloudNativePG         bool // runs PostgreSQL
+	ServiceMonitor        bool // the Prometheus operator is there
 }

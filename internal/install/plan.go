@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -41,7 +42,20 @@ type Plan struct {
 	Changes []Change
 	// NewSecrets are those that are made by it, by name.
 	NewSecrets []string
+	// Next is what has to be done after it before the rest can be planned.
+	Next Step
 }
+
+// Step is what lies between two plans of one installation: something that the
+// second one depends on, and that nobody can know before.
+type Step string
+
+// The steps. Complete: there is no other plan.
+const (
+	Complete         Step = ""
+	NamespaceIDs     Step = "the namespace gets its user ids"         // AwaitIDs
+	IdentityProvider Step = "Zitadel is set up, and gives client ids" // AwaitZitadel, SetupToken
+)
 
 // Installer looks at and changes the installation in one cluster.
 type Installer struct {
@@ -68,6 +82,12 @@ func (i *Installer) Plan(ctx context.Context, o Options) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	plan := &Plan{}
+	if o.WithZitadel {
+		if plan.Next, err = i.prepareZitadel(ctx, &o, &cluster); err != nil {
+			return nil, err
+		}
+	}
 	have, err := i.secrets(ctx, &o)
 	if err != nil {
 		return nil, err
@@ -80,28 +100,29 @@ func (i *Installer) Plan(ctx context.Context, o Options) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan := &Plan{Options: o, NewSecrets: made}
+	plan.Options, plan.NewSecrets = o, made
+	if plan.Next == NamespaceIDs {
+		// Everything else is in it, and waits.
+		return plan, i.add(ctx, plan, objects[:1], map[string]bool{})
+	}
+	if o.WithZitadel && !cluster.CloudNativePG && len(secrets[zitadelSecret][keyPostgresDSN]) == 0 {
+		return nil, errNoPostgres
+	}
 	releases, staleReleases, err := i.planReleases(ctx, &o, cluster, secrets)
 	if err != nil {
 		return nil, err
 	}
 	wanted := map[string]bool{}
-	for _, object := range objects {
-		if _, part := object.(*appsv1.Deployment); part {
-			plan.Changes, releases = append(plan.Changes, releases...), nil // the parts need them
-		}
-		u, err := toUnstructured(object)
-		if err != nil {
-			return nil, err
-		}
-		wanted[nameOf(u)] = true
-		change, err := i.compare(ctx, u)
-		if err != nil {
-			return nil, err
-		}
-		if change != nil {
-			plan.Changes = append(plan.Changes, *change)
-		}
+	parts := slices.IndexFunc(objects, func(o client.Object) bool { _, part := o.(*appsv1.Deployment); return part })
+	if err := i.add(ctx, plan, objects[:parts], wanted); err != nil {
+		return nil, err
+	}
+	plan.Changes = append(plan.Changes, releases...) // the parts need them
+	if plan.Next != Complete {
+		return plan, nil
+	}
+	if err := i.add(ctx, plan, objects[parts:], wanted); err != nil {
+		return nil, err
 	}
 	stale, err := i.stale(ctx, &o, wanted)
 	if err != nil {
@@ -109,6 +130,48 @@ func (i *Installer) Plan(ctx context.Context, o Options) (*Plan, error) {
 	}
 	plan.Changes = append(append(plan.Changes, stale...), staleReleases...)
 	return plan, nil
+}
+
+// add plans what is different of these objects, and remembers their names.
+func (i *Installer) add(ctx context.Context, plan *Plan, objects []client.Object, wanted map[string]bool) error {
+	for _, object := range objects {
+		u, err := toUnstructured(object)
+		if err != nil {
+			return err
+		}
+		wanted[nameOf(u)] = true
+		change, err := i.compare(ctx, u)
+		if err != nil {
+			return err
+		}
+		if change != nil {
+			plan.Changes = append(plan.Changes, *change)
+		}
+	}
+	return nil
+}
+
+// prepareZitadel completes the options of an installation with a Zitadel from
+// what there is of it, and says what is not there yet.
+func (i *Installer) prepareZitadel(ctx context.Context, o *Options, cluster *Cluster) (Step, error) {
+	kept, err := i.Installed(ctx, o.Namespace)
+	if err != nil && !errors.Is(err, ErrNotInstalled) {
+		return Complete, err
+	}
+	o.inherit(&kept)
+	if cluster.OpenShift {
+		found := false
+		if cluster.FirstUser, cluster.FirstGroup, found, err = i.ids(ctx, o.Namespace); err != nil {
+			return Complete, err
+		}
+		if !found {
+			return NamespaceIDs, nil
+		}
+	}
+	if o.ProjectID == "" {
+		return IdentityProvider, nil
+	}
+	return Complete, nil
 }
 
 // compare gives nil for an object that is as it should be.
@@ -166,9 +229,10 @@ func (i *Installer) Cluster(context.Context) (Cluster, error) {
 		return err == nil, err
 	}
 	var c Cluster
-	var errs [2]error
+	var errs [3]error
 	c.OpenShift, errs[0] = has("security.openshift.io", "v1", "SecurityContextConstraints")
 	c.ServiceMonitor, errs[1] = has("monitoring.coreos.com", "v1", "ServiceMonitor")
+	c.CloudNativePG, errs[2] = has(postgresKind().Group, postgresKind().Version, postgresKind().Kind)
 	if err := errors.Join(errs[:]...); err != nil {
 		return c, fmt.Errorf("look at what the cluster can do: %w", err)
 	}

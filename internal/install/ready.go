@@ -26,9 +26,13 @@ type PartStatus struct {
 
 // PartStatuses looks at each part, and at the charts of others beside them.
 func (i *Installer) PartStatuses(ctx context.Context, o *Options) ([]PartStatus, error) {
+	return i.statuses(ctx, o.Namespace, o.watched())
+}
+
+func (i *Installer) statuses(ctx context.Context, namespace string, watched []client.Object) ([]PartStatus, error) {
 	var all []PartStatus
-	for _, w := range o.watched() {
-		s, err := i.partStatus(ctx, o.Namespace, w)
+	for _, w := range watched {
+		s, err := i.partStatus(ctx, namespace, w)
 		if err != nil {
 			return nil, err
 		}
@@ -42,6 +46,9 @@ func (o *Options) watched() []client.Object {
 	var all []client.Object
 	if o.WithNATS {
 		all = append(all, &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Name: natsName}})
+	}
+	if o.WithZitadel {
+		all = append(all, zitadelPods()...)
 	}
 	for _, p := range Parts() {
 		all = append(all, &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: p.Name}})
@@ -101,11 +108,15 @@ func rolloutOf(w client.Object) rollout {
 
 // AwaitReady waits until every part is, and says of the one that is not why.
 func (i *Installer) AwaitReady(ctx context.Context, o *Options, timeout time.Duration) error {
+	return i.awaitReady(ctx, o.Namespace, o.watched, timeout)
+}
+
+func (i *Installer) awaitReady(ctx context.Context, namespace string, watched func() []client.Object, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	told := ""
 	for {
-		all, err := i.PartStatuses(ctx, o)
+		all, err := i.statuses(ctx, namespace, watched())
 		if err != nil && ctx.Err() == nil {
 			return err
 		}

@@ -74,6 +74,17 @@ func (o *Options) Releases(c Cluster, secrets Secrets) ([]Release, error) {
 		}
 		all = append(all, r)
 	}
+	if o.WithZitadel {
+		values, err := o.zitadelValues(c, secrets)
+		if err != nil {
+			return nil, err
+		}
+		r, err := o.release(zitadelName, o.zitadelChart(), values)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+	}
 	return all, nil
 }
 
@@ -90,7 +101,7 @@ func (o *Options) release(name string, chart Chart, values any) (Release, error)
 }
 
 // releaseNames are those of all releases that there can be.
-func releaseNames() []string { return []string{natsName} }
+func releaseNames() []string { return []string{natsName, zitadelName} }
 
 // planReleases compares the releases that o asks for with those in the cluster.
 // They are made before the parts, which need them; those that are asked for no

@@ -50,6 +50,9 @@ func (o *Options) recipes() map[string]map[string]recipe {
 		signingSecret: {signing.CurrentFile: signing.Generate, signing.SuccessorFile: signing.Generate},
 		adminSecret:   {keyAdminToken: func() ([]byte, error) { return []byte(hex.EncodeToString(random(32)) + "\n"), nil }},
 	}
+	if o.WithZitadel {
+		all[zitadelSecret] = zitadelRecipes()
+	}
 	if o.Passwords {
 		all[passwordSecret] = map[string]recipe{keyFleet: func() ([]byte, error) { return random(32), nil }}
 	}
@@ -82,6 +85,12 @@ func (o *Options) Complete(have Secrets) (all Secrets, made []string, err error)
 			}
 		}
 		made = append(made, name)
+	}
+	if o.WithZitadel {
+		all[zitadelSecret] = maps.Clone(all[zitadelSecret])
+		if err := o.zitadelSecrets(all[zitadelSecret]); err != nil {
+			return nil, nil, err
+		}
 	}
 	if o.WithNATS && len(all[natsTLSSecret]) == 0 {
 		if all[natsTLSSecret], err = o.natsCertificate(); err != nil {

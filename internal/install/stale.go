@@ -42,6 +42,7 @@ func kinds() []kind {
 		{GroupVersionKind: gvk("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding"), cluster: true},
 		{GroupVersionKind: gvk("rbac.authorization.k8s.io", "v1", "ClusterRole"), cluster: true},
 		{GroupVersionKind: gvk("", "v1", "ServiceAccount")},
+		{GroupVersionKind: postgresKind(), kept: true},
 		{GroupVersionKind: gvk("", "v1", "PersistentVolumeClaim"), kept: true},
 		{GroupVersionKind: gvk("", "v1", "Secret"), kept: true},
 		{GroupVersionKind: gvk("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicyBinding"), cluster: true, kept: true},

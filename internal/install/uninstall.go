@@ -3,6 +3,7 @@ package install
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -13,13 +14,16 @@ import (
 	"github.com/nationtech/fleetctl/internal/hint"
 )
 
+// ErrNotInstalled says that a namespace holds no installation.
+var ErrNotInstalled = errors.New("there is no installation")
+
 // Installed reads the options that the installation in a namespace was made
 // with.
 func (i *Installer) Installed(ctx context.Context, namespace string) (Options, error) {
 	m := &corev1.ConfigMap{}
 	err := i.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: optionsMap}, m)
 	if apierrors.IsNotFound(err) {
-		return Options{}, hint.New("there is no installation in namespace "+namespace, "install one with: fleetctl server install; or name its namespace with --namespace")
+		return Options{}, hint.Wrap(fmt.Errorf("%w in namespace %s", ErrNotInstalled, namespace), "install one with: fleetctl server install; or name its namespace with --namespace")
 	}
 	if err != nil {
 		return Options{}, fmt.Errorf("read what is installed: %w", err)

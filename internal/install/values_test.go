@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/nats-io/nkeys"
@@ -42,6 +43,12 @@ func fixedSecrets(t *testing.T, o *Options) Secrets {
 			all[in.secret][role+".nk"] = fixed(nkeys.PrefixByteUser)
 		}
 	}
+	if o.WithZitadel {
+		all[zitadelSecret][keyAdminPassword] = []byte("Aa1-FIXED")
+		if err := o.zitadelSecrets(all[zitadelSecret]); err != nil {
+			t.Fatal(err)
+		}
+	}
 	all[calloutName][keyIssuer], all[calloutName][keyXKey] = fixed(nkeys.PrefixByteAccount), fixed(nkeys.PrefixByteCurve)
 	return all
 }
@@ -50,6 +57,9 @@ func fixedSecrets(t *testing.T, o *Options) Secrets {
 // so each change of a value is looked at by a person, in the golden file's diff.
 func TestChartValues(t *testing.T) {
 	plain := func(*Options) {}
+	zitadel := func(o *Options) {
+		o.Issuer, o.ProjectID, o.ClientID, o.WithZitadel, o.IngressClass, o.ClusterIssuer = "", "", "", true, "nginx", "letsencrypt"
+	}
 	for _, tt := range []struct {
 		name    string
 		shape   func(*Options)
@@ -58,6 +68,12 @@ func TestChartValues(t *testing.T) {
 		{"nats", plain, Cluster{}},
 		{"nats-openshift", func(o *Options) { o.Expose, o.StorageClass = ExposeRoute, "fast" }, Cluster{OpenShift: true}},
 		{"nats-single", func(o *Options) { o.NATSReplicas, o.Devices = 1, 20_000 }, Cluster{}},
+		{"zitadel", zitadel, Cluster{CloudNativePG: true}},
+		{"zitadel-openshift", func(o *Options) { zitadel(o); o.Expose = ExposeRoute }, Cluster{OpenShift: true, CloudNativePG: true, FirstUser: 1000650000, FirstGroup: 1000660000}},
+		{"zitadel-dsn", func(o *Options) {
+			zitadel(o)
+			o.PostgresDSN = "postgres://owner:s3cret%2F@db.example.com:6432/identity?sslmode=require"
+		}, Cluster{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			o := example()
@@ -76,6 +92,9 @@ func TestChartValues(t *testing.T) {
 				t.Fatal(err)
 			}
 			golden := filepath.Join("testdata", tt.name+"-values.yaml")
+			if strings.Contains(got, "s3cret") || strings.Contains(got, "Aa1-") {
+				t.Error("a password is among the values")
+			}
 			if *update {
 				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
 					t.Fatal(err)

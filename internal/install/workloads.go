@@ -84,7 +84,7 @@ func (o *Options) natsArgs(w *workload) []string {
 }
 
 func (o *Options) issuerArgs() []string {
-	args := []string{"--issuer=" + o.Issuer, "--project-id=" + o.ProjectID}
+	args := []string{"--issuer=" + o.IssuerURL(), "--project-id=" + o.ProjectID}
 	if o.ClientID != "" {
 		args = append(args, "--client-id="+o.ClientID)
 	}
