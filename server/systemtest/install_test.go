@@ -2,6 +2,7 @@ package systemtest
 
 import (
 	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	ctrl "sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 
 	"github.com/nationtech/fleetctl/internal/install"
 	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
@@ -50,6 +52,14 @@ func TestInstallation(t *testing.T) {
 	root.Spec.Containers[0].SecurityContext.Capabilities = nil
 	if err := admits(t.Context(), client, o.Namespace, "bad", &root); !apierrors.IsForbidden(err) {
 		t.Errorf("a pod beyond the restricted profile: %v, want a refusal: else this test proves nothing", err)
+	}
+
+	documented := &appsv1.Deployment{}
+	if err := yaml.UnmarshalStrict(manifestOf(t, filepath.Join("..", "..", "docs", "install.md")), documented); err != nil {
+		t.Errorf("the agent's Deployment in docs/install.md: %v", err)
+	}
+	if err := admits(t.Context(), client, o.Namespace, "agent", &documented.Spec.Template); err != nil {
+		t.Errorf("a pod of the agent's Deployment in docs/install.md: %v", err)
 	}
 
 	secrets := secretData(t, client, o.Namespace)
@@ -206,6 +216,17 @@ func TestEveryShapeIsAccepted(t *testing.T) {
 			}
 		})
 	}
+}
+
+// manifestOf gives the YAML in a page.
+func manifestOf(t *testing.T, page string) []byte {
+	t.Helper()
+	_, after, found := strings.Cut(read(t, page), "```yaml\n")
+	text, _, closed := strings.Cut(after, "```")
+	if !found || !closed {
+		t.Fatalf("%s holds no YAML", page)
+	}
+	return []byte(text)
 }
 
 func planned(t *testing.T, i *install.Installer, o install.Options) *install.Plan {
