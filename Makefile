@@ -107,6 +107,8 @@ tagged = $$(git grep -l --untracked -E '^//go:build $(1)( |$$)' -- '*_test.go' '
 .PHONY: test-unit
 test-unit: ## Tests that need neither root nor a virtual machine, under the race detector
 	$(call run-tests,unit,$(TAGS),-race ./...)
+	@mkdir -p $(TESTOUT)
+	@modfile=$(CURDIR)/tools/go.mod; cd helm && CGO_ENABLED=0 GOFLAGS=-trimpath go tool -modfile=$$modfile gotestsum --format pkgname --hide-summary skipped --jsonfile $(abspath $(TESTOUT))/helm.json -- ./...
 	@$(MAKE) test-server
 
 .PHONY: test-server
