@@ -14,6 +14,9 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/nationtech/fleetctl/internal/machineid"
+	"github.com/nationtech/fleetctl/internal/serverapi/api"
 )
 
 // podUser is a user id as OpenShift assigns them: no account has it. Its volumes
@@ -29,7 +32,15 @@ func TestAgentAsPod(t *testing.T) {
 		t.Skip("changes its root and its user, which root alone may")
 	}
 	p := start(t, dataDir(t), "--allow-psk")
-	d := enrol(t, apiClient(t, p), "pod-1")
+	machineID := strings.Repeat("5", 32)
+	machine, err := machineid.Name(machineID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	enrolment, err := apiClient(t, p).Enrol(t.Context(), "pod-1", api.EnrolmentRequest{MachineID: machine})
+	if err != nil {
+		t.Fatal(err)
+	}
 	root := t.TempDir()
 	for path := root; path != "/" && path != os.TempDir(); path = filepath.Dir(path) {
 		if err := os.Chmod(path, 0o755); err != nil {
@@ -50,13 +61,13 @@ func TestAgentAsPod(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	keys, err := json.Marshal(d.e.SigningKeys)
+	keys, err := json.Marshal(enrolment.SigningKeys)
 	if err != nil {
 		t.Fatal(err)
 	}
-	file("etc/machine-id", 0o444, strings.Repeat("5", 32)+"\n")
-	file("etc/fleet-agent/psk", 0o440, string(d.e.PSK))
-	file("etc/fleet-agent/ca.pem", 0o440, d.e.CAPEM)
+	file("etc/machine-id", 0o444, machineID+"\n")
+	file("etc/fleet-agent/psk", 0o440, string(enrolment.PSK))
+	file("etc/fleet-agent/ca.pem", 0o440, enrolment.CAPEM)
 	file("etc/fleet-agent/signing-keys.json", 0o440, string(keys))
 	file("etc/fleet-agent/config.toml", 0o440, fmt.Sprintf(`device_id = "pod-1"
 [nats]
@@ -70,7 +81,7 @@ signing_keys_file = "/etc/fleet-agent/signing-keys.json"
 site = "lyon"
 [podman]
 enabled = false
-`, strings.Join(d.e.NATSURLs, `", "`)))
+`, strings.Join(enrolment.NATSURLs, `", "`)))
 	volume := filepath.Join(root, "var/lib/fleet-agent")
 	if err := os.MkdirAll(volume, 0o755); err != nil {
 		t.Fatal(err)
@@ -122,7 +133,7 @@ enabled = false
 		message, _, _ := unstructured.NestedString(got.Object, "status", "aggregate", "lastError", "message")
 		return failed == 1 && strings.Contains(message, "podman is disabled"), nil
 	})
-	seen, err := apiClient(t, p).Device(t.Context(), d.ID)
+	seen, err := apiClient(t, p).Device(t.Context(), "pod-1")
 	if err != nil || !seen.Connected || seen.Info == nil || seen.State == nil {
 		t.Errorf("the server knows of it %+v, %v", seen, err)
 	}

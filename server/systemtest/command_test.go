@@ -138,6 +138,10 @@ func TestInstallCommand(t *testing.T) {
 		t.Errorf("Secrets, NATS and the parts are not made in that order:\n%s", stuck.stderr)
 	}
 	nats := statefulSet(t, client, namespace)
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "default"}} // a controller's work
+	if err := client.Create(t.Context(), account); err != nil {
+		t.Fatal(err)
+	}
 	if err := admits(t.Context(), client, namespace, "nats-0", &nats.Spec.Template); err != nil {
 		t.Errorf("a pod of NATS: %v", err)
 	}
@@ -196,7 +200,7 @@ func TestInstallCommand(t *testing.T) {
 	}
 
 	// Changed values are always an upgrade; an unexpected version never is.
-	shell.want(t, 0, []string{"-     replicas: 3\n+     replicas: 5"}, install("--no-wait", "--yes", "--nats-replicas", "5")...)
+	shell.want(t, 0, []string{"update Release fleet-system/nats", "-       replicas: 3\n+       replicas: 5"}, install("--no-wait", "--yes", "--nats-replicas", "5")...)
 	if n := *statefulSet(t, client, namespace).Spec.Replicas; n != 5 {
 		t.Errorf("NATS has %d replicas", n)
 	}

@@ -54,6 +54,10 @@ func TestInstallation(t *testing.T) {
 		t.Errorf("a pod beyond the restricted profile: %v, want a refusal: else this test proves nothing", err)
 	}
 
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: o.Namespace, Name: "default"}} // a controller's work
+	if err := client.Create(t.Context(), account); err != nil {
+		t.Fatal(err)
+	}
 	documented := &appsv1.Deployment{}
 	if err := yaml.UnmarshalStrict(manifestOf(t, filepath.Join("..", "..", "docs", "install.md")), documented); err != nil {
 		t.Errorf("the agent's Deployment in docs/install.md: %v", err)
