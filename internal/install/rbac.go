@@ -33,7 +33,6 @@ func Parts() []Part {
 			},
 			Namespaced: []rbacv1.PolicyRule{
 				{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"get", "create", "update"}},
-				{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create"}}, // who leads
 			},
 		},
 		{
