@@ -176,8 +176,7 @@ func (c *Client) Check(ctx context.Context, container string, command []string) 
 		return fmt.Errorf("run the check: %w", err)
 	}
 	output, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-	resp.Body.Close()
-	if err != nil {
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
 		return fmt.Errorf("run the check: %w", err)
 	}
 	var done struct {

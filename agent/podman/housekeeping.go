@@ -73,7 +73,7 @@ func (r *Runtime) prune(ctx context.Context) (removed int, err error) {
 		}
 		for _, w := range d.wants {
 			references = append(references, w.spec.Image)
-			if res, ok := r.images.Resolution(w.key.String()); ok {
+			if res, ok := r.images.Resolution(w.String()); ok {
 				needed = append(needed, res.ID)
 			}
 		}

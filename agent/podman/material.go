@@ -258,7 +258,7 @@ func parseLogin(data []byte, image string) (*login, error) {
 	for host, a := range config.Auths {
 		host = strings.TrimPrefix(strings.TrimPrefix(host, "https://"), "http://")
 		host, _, _ = strings.Cut(host, "/")
-		if host != registry && !(registry == defaultRegistry && host == "index.docker.io") {
+		if host != registry && (registry != defaultRegistry || host != "index.docker.io") {
 			continue
 		}
 		if a.Username != "" {

@@ -30,7 +30,7 @@ type Images interface {
 // resolved gives the image that target stands for, if that is known or can be
 // known without a registry.
 func (r *Runtime) resolved(ctx context.Context, target *want, have []Container) (disk.Resolution, bool, error) {
-	known, ok := r.images.Resolution(target.key.String())
+	known, ok := r.images.Resolution(target.String())
 	if ok && known.Image == target.spec.Image && known.UID == target.uid && known.Generation == target.generation {
 		return known, true, nil
 	}
@@ -53,7 +53,7 @@ func (r *Runtime) resolved(ctx context.Context, target *want, have []Container) 
 
 func (r *Runtime) resolve(target *want, id, digest string, own bool) (disk.Resolution, bool, error) {
 	res := disk.Resolution{Image: target.spec.Image, UID: target.uid, Generation: target.generation, ID: bareID(id), Digest: digest}
-	return res, true, r.images.Resolve(target.key.String(), res, own)
+	return res, true, r.images.Resolve(target.String(), res, own)
 }
 
 // bareID is an image's id without the algorithm, which some answers have.
