@@ -10,7 +10,6 @@ package agent
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"log/slog"
 	"net"
@@ -68,9 +67,10 @@ type Config struct {
 	Engine    Engine
 	// EngineName goes into the inventory: "podman", or "none".
 	EngineName string
-	// Keys gives the pinned keys. It is asked again when a signature is by a
-	// key that was not among them, so that a rotation needs no restart.
-	Keys func() ([]ed25519.PublicKey, error)
+	// Keys reads the file of pinned keys (wire.PinnedKeys). It is asked again
+	// when a signature is by a key that is not known: whoever onboards the
+	// device anew need not restart the agent.
+	Keys func() ([]byte, error)
 	// Connect opens the link; connected is called on each connect.
 	Connect func(ctx context.Context, connected func()) (Link, error)
 	// Inventory collects the facts about the machine.
@@ -149,7 +149,7 @@ func New(cfg Config) (*Agent, error) {
 		a.log.Warn("what interrupted writes left cannot be removed", "error", err)
 	}
 	var err error
-	if a.keys, err = newKeyring(cfg.Keys); err != nil {
+	if a.keys, err = newKeyring(cfg.Keys, cfg.StateDir, a.log, func() { signal(a.announce) }); err != nil {
 		return nil, err
 	}
 	if a.nonces, err = disk.OpenNonces(cfg.StateDir); err != nil {

@@ -109,8 +109,9 @@ func (s *source) Credential(context.Context) (credential.Credential, error) {
 
 // running is an agent under test.
 type running struct {
-	other     agent.Engine      // instead of engine
-	identity  credential.Source // instead of source
+	other     agent.Engine           // instead of engine
+	identity  credential.Source      // instead of source
+	keys      func() ([]byte, error) // instead of the fleet's key
 	fleetTime func() time.Time
 	engine    *engine
 	source    *source
@@ -160,8 +161,11 @@ func (f *fleet) runAs(dir string, r *running) {
 	a, err := agent.New(agent.Config{
 		Device: deviceID, Version: "test", StateDir: dir, Labels: map[string]string{"site": "lyon"}, MachineID: strings.Repeat("ab", 16),
 		Engine: engine, EngineName: "podman",
-		Keys: func() ([]ed25519.PublicKey, error) {
-			return []ed25519.PublicKey{f.key.Public().(ed25519.PublicKey)}, nil
+		Keys: func() ([]byte, error) {
+			if r.keys != nil {
+				return r.keys()
+			}
+			return f.pinned()
 		},
 		Connect: func(ctx context.Context, connected func()) (agent.Link, error) {
 			return link.Open(ctx, link.Config{Device: deviceID, URLs: []string{f.url()}, Roots: f.ca.Pool(), Source: source, Log: log, Connected: connected})

@@ -65,6 +65,9 @@ func (a *Agent) command(ctx context.Context, subject string, data []byte, verbs 
 	var c wire.Command
 	if err := a.keys.open(wire.KindCommand, data, &c); err != nil {
 		log.Warn("command refused", "error", err)
+		if errors.Is(err, wire.ErrUnknownKey) {
+			signal(a.look) // beside the manifest are the keys that follow ours
+		}
 		return
 	}
 	now, err := a.timely(&c, verb)

@@ -20,6 +20,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/identity/verify"
 	"github.com/nationtech/fleetctl/internal/issuer/issuertest"
 	"github.com/nationtech/fleetctl/internal/pki"
+	"github.com/nationtech/fleetctl/internal/signing"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
 
@@ -37,6 +38,7 @@ type fleet struct {
 	port   int
 	ca     *pki.CA
 	key    ed25519.PrivateKey
+	signer *signing.Signer // instead of key
 	psk    []byte
 	issuer *issuertest.Issuer // nil: devices have passwords
 	tokens *verify.Verifier   // outlives the broker
@@ -210,7 +212,20 @@ func (f *fleet) publish() {
 		}
 		m.Deployments = append(m.Deployments, wire.ManifestEntry{Name: name, SHA256: wire.Hash(data)})
 	}
-	f.putManifest(must(wire.Seal(wire.KindManifest, m, f.key))(f.t))
+	f.putManifest(must(f.Seal(wire.KindManifest, m))(f.t))
+}
+
+// Seal signs as the control plane.
+func (f *fleet) Seal(kind wire.Kind, v any) ([]byte, error) {
+	if f.signer != nil {
+		return f.signer.Seal(kind, v)
+	}
+	return wire.Seal(kind, v, f.key)
+}
+
+// pinned is the file of keys that a device has from onboarding.
+func (f *fleet) pinned() ([]byte, error) {
+	return json.Marshal(wire.PinnedKeys{SchemaVersion: 1, Keys: []ed25519.PublicKey{f.key.Public().(ed25519.PublicKey)}})
 }
 
 func (f *fleet) putManifest(sealed []byte) {

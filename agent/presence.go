@@ -54,9 +54,11 @@ func (a *Agent) info(ctx context.Context) wire.DeviceInfo {
 	if version, err := a.cfg.Engine.Version(ctx); err == nil {
 		inventory.PodmanVersion = version // while it is away the rest is still true
 	}
+	keys, revision := a.keys.trusted()
 	return wire.DeviceInfo{
 		SchemaVersion: wire.SchemaVersion, Device: a.cfg.Device, MachineID: a.cfg.MachineID,
 		Labels: a.cfg.Labels, Inventory: inventory, StartedAt: a.started,
+		SigningKeys: keys, KeysRevision: revision,
 	}
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/ecdh"
-	"crypto/ed25519"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
@@ -60,7 +59,7 @@ func run(ctx context.Context, c config.Config, log *slog.Logger) error {
 		MachineID:  machine,
 		Engine:     engine,
 		EngineName: engineName,
-		Keys:       func() ([]ed25519.PublicKey, error) { return pinnedKeys(c.Credentials.SigningKeysFile) },
+		Keys:       func() ([]byte, error) { return os.ReadFile(c.Credentials.SigningKeysFile) },
 		Connect: func(ctx context.Context, connected func()) (agent.Link, error) {
 			return link.Open(ctx, link.Config{
 				Device: c.DeviceID, URLs: c.NATS.URLs, Roots: roots, Log: log, Connected: connected,
@@ -206,12 +205,4 @@ func roots(path string) (*x509.CertPool, error) {
 		return nil, fmt.Errorf("read CA: %s has no certificate in PEM", path)
 	}
 	return pool, nil
-}
-
-func pinnedKeys(path string) ([]ed25519.PublicKey, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read pinned keys: %w", err)
-	}
-	return wire.ParsePinnedKeys(data)
 }

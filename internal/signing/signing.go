@@ -1,105 +1,158 @@
 // Package signing keeps the control plane's Ed25519 key, with which manifests
-// and commands are signed, and says which public keys devices pin. The format
-// of what is signed is internal/wire's.
+// and commands are signed, says which public keys devices pin, and replaces the
+// key by another. Who has learned of the other, and when it is time to use it,
+// is internal/signing/rotation's affair; the format of what is signed is
+// internal/wire's.
 package signing
 
 import (
+	"context"
 	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
-	"errors"
 	"fmt"
-	"path/filepath"
+	"strconv"
+	"sync"
 
-	"github.com/nationtech/fleetctl/internal/hint"
-	"github.com/nationtech/fleetctl/internal/secretfile"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
 
 // Signer signs as the control plane. It is safe for concurrent use.
 type Signer struct {
+	store Store
+	write sync.Mutex // held for the whole of a change
+
+	mu      sync.RWMutex
+	keys    keys
+	changed chan struct{} // closed and replaced when keys are others
+}
+
+// keys are what is stored.
+type keys struct {
+	state     state
 	current   ed25519.PrivateKey
-	successor ed25519.PrivateKey
+	successor ed25519.PrivateKey // nil outside of a rotation
 }
 
-// Open loads the keys in dir, or makes them at first start: the current one and
-// its successor, which devices pin as well, so that the first can be replaced
-// without a visit to every device.
+// Open loads the key in dir, or makes one at first start.
 func Open(dir string) (*Signer, error) {
-	if err := secretfile.EnsureDir(dir); err != nil {
-		return nil, err
-	}
-	current, err := load(filepath.Join(dir, "signing.key"))
+	store, err := openDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	successor, err := load(filepath.Join(dir, "signing-next.key"))
-	if err != nil {
-		return nil, err
-	}
-	return &Signer{current, successor}, nil
+	return New(context.Background(), store)
 }
 
-// Seal signs v (wire.Seal).
-func (s *Signer) Seal(kind wire.Kind, v any) ([]byte, error) { return wire.Seal(kind, v, s.current) }
+// New loads the key that is stored, or makes one when nothing is.
+func New(ctx context.Context, store Store) (*Signer, error) {
+	s := &Signer{store: store, changed: make(chan struct{})}
+	s.write.Lock()
+	defer s.write.Unlock()
+	files, err := store.Read(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("load signing key: %w", err)
+	}
+	if len(files) == 0 {
+		if files, err = first(ctx, store); err != nil {
+			return nil, err
+		}
+	}
+	if s.keys, err = parseFiles(files); err != nil {
+		return nil, err
+	}
+	return s, s.tidy(ctx, files)
+}
+
+func first(ctx context.Context, store Store) (map[string][]byte, error) {
+	data, err := Generate()
+	if err != nil {
+		return nil, fmt.Errorf("make signing key: %w", err)
+	}
+	if err := store.Write(ctx, CurrentFile, data); err != nil {
+		return nil, fmt.Errorf("make signing key: %w", err)
+	}
+	return map[string][]byte{CurrentFile: data}, nil
+}
+
+// Seal signs v (wire.Seal). Beside a manifest go the key sets by which a device
+// that knows an earlier key finds its way to this one.
+func (s *Signer) Seal(kind wire.Kind, v any) ([]byte, error) {
+	k := s.snapshot()
+	sealed, err := wire.Seal(kind, v, k.active())
+	if err != nil || kind != wire.KindManifest || len(k.state.KeySets) == 0 {
+		return sealed, err
+	}
+	return wire.AttachKeys(sealed, k.state.KeySets)
+}
 
 // Pinned are the keys that a device has to trust: the current one first.
 func (s *Signer) Pinned() wire.PinnedKeys {
-	return wire.PinnedKeys{SchemaVersion: wire.SchemaVersion, Keys: []ed25519.PublicKey{public(s.current), public(s.successor)}}
+	k := s.snapshot()
+	return wire.PinnedKeys{SchemaVersion: wire.SchemaVersion, Keys: k.public(), Revision: k.state.Revision}
 }
 
-// PinnedJSON is the file of pinned keys on a device.
-func (s *Signer) PinnedJSON() ([]byte, error) {
-	data, err := json.Marshal(s.Pinned())
-	if err != nil {
-		return nil, fmt.Errorf("encode pinned keys: %w", err)
+// Epoch names how manifests are signed now: it changes with the key that signs
+// and with the key sets that go beside a manifest. EpochOf gives it of a
+// manifest.
+func (s *Signer) Epoch() string {
+	k := s.snapshot()
+	return epoch(wire.KeyID(public(k.active())), k.state.Revision)
+}
+
+// EpochOf is the Epoch in which something was sealed.
+func EpochOf(sealed []byte) string {
+	var e wire.Envelope
+	if json.Unmarshal(sealed, &e) != nil {
+		return ""
 	}
-	return append(data, '\n'), nil
+	revision := uint64(0)
+	if n := len(e.Keys); n > 0 {
+		_, revision = wire.PeekKeySet(e.Keys[n-1])
+	}
+	return epoch(e.KeyID, revision)
+}
+
+func epoch(keyID string, revision uint64) string {
+	return keyID + "/" + strconv.FormatUint(revision, 10)
+}
+
+// Changed is closed at the next change of keys.
+func (s *Signer) Changed() <-chan struct{} {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.changed
+}
+
+func (s *Signer) snapshot() keys {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.keys
+}
+
+func (s *Signer) set(k keys) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys = k
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// active is the key that signs.
+func (k *keys) active() ed25519.PrivateKey {
+	if k.state.Phase == Switched {
+		return k.successor
+	}
+	return k.current
+}
+
+// public are the keys that devices trust.
+func (k *keys) public() []ed25519.PublicKey {
+	out := []ed25519.PublicKey{public(k.current)}
+	if k.successor != nil {
+		out = append(out, public(k.successor))
+	}
+	return out
 }
 
 func public(key ed25519.PrivateKey) ed25519.PublicKey {
 	return ed25519.PublicKey(key[ed25519.SeedSize:]) // RFC 8032: seed, then public key
-}
-
-func load(path string) (ed25519.PrivateKey, error) {
-	data, err := secretfile.LoadOrCreate(path, create)
-	if err != nil {
-		return nil, fmt.Errorf("load signing key: %w", err)
-	}
-	key, err := parse(data)
-	if err != nil {
-		return nil, hint.Wrap(fmt.Errorf("load signing key %s: %w", path, err),
-			"restore it from a backup; with a new key every device has to be onboarded again")
-	}
-	return key, nil
-}
-
-func create() ([]byte, error) {
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, err
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
-}
-
-func parse(data []byte) (ed25519.PrivateKey, error) {
-	block, _ := pem.Decode(data)
-	if block == nil {
-		return nil, errors.New("no PEM block")
-	}
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return nil, err
-	}
-	private, ok := key.(ed25519.PrivateKey)
-	if !ok {
-		return nil, fmt.Errorf("it is a %T, not an Ed25519 key", key)
-	}
-	return private, nil
 }

@@ -22,6 +22,9 @@
 //	            (device-state.2).
 //	2026-11-26  v1: the reason of a service's failure in the device state
 //	            (device-state.3).
+//	2026-11-26  v1: key sets, which replace the keys that devices pin, and that
+//	            travel beside manifests (key-set, envelope.2, pinned-keys.2);
+//	            device-info.signingKeys, and keysRevision (device-info.2).
 package wire
 
 // SchemaVersion is the value of every payload's schemaVersion field.

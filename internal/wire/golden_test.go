@@ -33,6 +33,14 @@ func payloads(t *testing.T) map[string]any {
 	if err := json.Unmarshal(sealed, &envelope); err != nil {
 		t.Fatal(err)
 	}
+	public := testKey().Public().(ed25519.PublicKey)
+	set := KeySet{SchemaVersion: 1, Revision: 3, Keys: []ed25519.PublicKey{public}}
+	sealedSet, err := Seal(KindKeys, set, testKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	withKeys := envelope
+	withKeys.Keys = []json.RawMessage{sealedSet}
 	score := PodmanV0{Services: []Service{{
 		Name: "web", Image: "registry.example.com/web:1.2", Ports: []string{"8080:80", "127.0.0.1:5353:53/udp"},
 		Env:           []EnvVar{{Name: "MODE", Value: "a=b\n\"c\""}},
@@ -46,6 +54,8 @@ func payloads(t *testing.T) map[string]any {
 	return map[string]any{
 		"manifest":      manifest,
 		"envelope":      envelope,
+		"envelope.2":    withKeys,
+		"key-set":       set,
 		"desired-state": DesiredState{SchemaVersion: 1, Deployment: "hello", Namespace: "default", UID: "6f1c", Generation: 3, Score: Score{Type: ScorePodmanV0, Data: data}},
 		"podman-v0":     score,
 		"podman-v0.2":   fullScore(),
@@ -61,7 +71,8 @@ func payloads(t *testing.T) map[string]any {
 			Services: []ServiceState{{Name: "web", Phase: PhaseFailed, Message: "exited with code 137 (out of memory)", ContainerID: "ab12", Image: "i",
 				ImageDigest: "sha256:00", StartedAt: &at, Health: HealthUnhealthy, Reason: ReasonOutOfMemory}},
 		}}},
-		"pinned-keys": PinnedKeys{SchemaVersion: 1, Keys: []ed25519.PublicKey{testKey().Public().(ed25519.PublicKey)}},
+		"pinned-keys":   PinnedKeys{SchemaVersion: 1, Keys: []ed25519.PublicKey{public}},
+		"pinned-keys.2": PinnedKeys{SchemaVersion: 1, Keys: []ed25519.PublicKey{public}, Revision: 3},
 		"device-state": DeviceState{SchemaVersion: 1, Device: "pi-1", Revision: 7, At: at, Error: "x", Deployments: []DeploymentState{{
 			Name: "hello", UID: "6f1c", Generation: 3, Phase: PhaseFailed, Message: "pull: not found", Since: at,
 			Services: []ServiceState{{Name: "web", Phase: PhaseRunning, Message: "m", ContainerID: "ab12", Image: "i", ImageDigest: "sha256:00", StartedAt: &at}},
@@ -69,6 +80,10 @@ func payloads(t *testing.T) map[string]any {
 		"device-info": DeviceInfo{SchemaVersion: 1, Device: "pi-1", MachineID: "00ff", Labels: map[string]string{"site": "lyon"}, StartedAt: at,
 			Inventory: Inventory{Hostname: "pi-1", OS: "Debian", Kernel: "6.1", Architecture: "arm64", Model: "Pi", CPUs: 4, MemoryBytes: 1, DiskBytes: 2,
 				AgentVersion: "v1", PodmanVersion: "5", BootID: "b", CgroupsVersion: "2", ContainerEngine: "podman"}},
+		"device-info.2": DeviceInfo{SchemaVersion: 1, Device: "pi-1", MachineID: "00ff", Labels: map[string]string{"site": "lyon"}, StartedAt: at,
+			Inventory: Inventory{Hostname: "pi-1", OS: "Debian", Kernel: "6.1", Architecture: "arm64", Model: "Pi", CPUs: 4, MemoryBytes: 1, DiskBytes: 2,
+				AgentVersion: "v1", PodmanVersion: "5", BootID: "b", CgroupsVersion: "2", ContainerEngine: "podman"},
+			SigningKeys: []string{KeyID(public)}, KeysRevision: 3},
 		"heartbeat":       Heartbeat{SchemaVersion: 1, Device: "pi-1", At: at, Revision: 7},
 		"command":         Command{SchemaVersion: 1, Device: "pi-1", Verb: VerbPing, Nonce: "abcdefgh01234567", Expires: at, Body: json.RawMessage(`{}`)},
 		"reply":           Reply{SchemaVersion: 1, Sequence: 2, Data: []byte("hi"), Done: true, Error: &ReplyError{Code: ReplyFailed, Message: "no"}},
@@ -122,7 +137,7 @@ func TestReleasedPayloadsStillDecode(t *testing.T) {
 
 // grown are examples from before fields were added: the ones that follow them
 // are full.
-var grown = []string{"reply", "podman-v0", "desired-state", "device-state", "device-state.2"}
+var grown = []string{"envelope", "pinned-keys", "device-info", "reply", "podman-v0", "desired-state", "device-state", "device-state.2"}
 
 // TestExamplesAreFull keeps the goldens honest: a new field must be in them.
 func TestExamplesAreFull(t *testing.T) {

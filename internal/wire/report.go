@@ -105,6 +105,11 @@ type DeviceInfo struct {
 	Labels    map[string]string `json:"labels,omitempty"`
 	Inventory Inventory         `json:"inventory"`
 	StartedAt time.Time         `json:"startedAt"` // of the agent
+	// SigningKeys are the KeyIDs of the keys that the device trusts, and
+	// KeysRevision is that of the KeySet which they came with; 0 when
+	// onboarding pinned them. An agent that knows no key sets says neither.
+	SigningKeys  []string `json:"signingKeys,omitempty"`
+	KeysRevision uint64   `json:"keysRevision,omitempty"`
 }
 
 // Inventory is the hardware and software of a device.

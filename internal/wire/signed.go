@@ -18,6 +18,8 @@ type Kind string
 const (
 	KindManifest Kind = "manifest"
 	KindCommand  Kind = "command"
+	// KindKeys is for a KeySet.
+	KindKeys Kind = "keys"
 	// KindMaterialTag is never sent: see Sealed.Tag.
 	KindMaterialTag Kind = "material-tag"
 )
@@ -36,6 +38,10 @@ type Envelope struct {
 	Payload   []byte `json:"payload"`   // the JSON that was signed; base64 in JSON
 	KeyID     string `json:"keyId"`     // KeyID of the signing key
 	Signature []byte `json:"signature"` // Ed25519 (RFC 8032), 64 bytes
+	// Keys are sealed KeySets, oldest first, beside a manifest: a device that
+	// does not know the key of the signature finds its way to it by them. The
+	// signature does not cover them; each has its own.
+	Keys []json.RawMessage `json:"keys,omitempty"`
 }
 
 // KeyID names a public key: the first 16 hex digits of its SHA-256.
@@ -88,28 +94,4 @@ func Open(kind Kind, data []byte, pinned []ed25519.PublicKey, v any) error {
 // shape that ends in NUL, so two kinds never produce the same bytes.
 func signedBytes(kind Kind, payload []byte) []byte {
 	return append([]byte("fleet.nationtech.io/"+string(kind)+"/v1\x00"), payload...)
-}
-
-// PinnedKeys is the file of public keys that a device trusts: the control
-// plane's key and, during a rotation, its successor's.
-type PinnedKeys struct {
-	SchemaVersion int                 `json:"schemaVersion"`
-	Keys          []ed25519.PublicKey `json:"keys"` // 32 bytes each, base64 in JSON
-}
-
-// ParsePinnedKeys decodes the file and refuses one without a usable key.
-func ParsePinnedKeys(data []byte) ([]ed25519.PublicKey, error) {
-	var p PinnedKeys
-	if err := json.Unmarshal(data, &p); err != nil {
-		return nil, fmt.Errorf("decode pinned keys: %w", err)
-	}
-	if len(p.Keys) == 0 {
-		return nil, errors.New("pinned keys: the list is empty")
-	}
-	for i, k := range p.Keys {
-		if len(k) != ed25519.PublicKeySize {
-			return nil, fmt.Errorf("pinned keys: key %d has %d bytes, not %d", i, len(k), ed25519.PublicKeySize)
-		}
-	}
-	return p.Keys, nil
 }
