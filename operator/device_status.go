@@ -29,6 +29,7 @@ func (c *core) deviceStatus(live *v1alpha1.Device, rec *record) (v1alpha1.Device
 	out := *live.Status.DeepCopy()
 	if rec.info != nil && rec.intruder == "" {
 		out.Inventory = inventoryOf(&rec.info.Inventory)
+		out.SigningKeys = signingKeysOf(rec.info)
 	}
 	set := func(condition metav1.Condition) {
 		condition.LastTransitionTime = metav1.NewTime(now)
@@ -95,5 +96,18 @@ func inventoryOf(in *wire.Inventory) v1alpha1.Inventory {
 		CgroupsVersion: in.CgroupsVersion, ContainerEngine: in.ContainerEngine,
 	}
 }
+
+// signingKeysOf leaves out what no device of ours says.
+func signingKeysOf(info *wire.DeviceInfo) []string {
+	var ids []string
+	for _, id := range info.SigningKeys[:min(len(info.SigningKeys), wire.MaxPinnedKeys)] {
+		if len(id) <= maxKeyID {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+const maxKeyID = 64
 
 func clampInt64(n uint64) int64 { return int64(min(n, math.MaxInt64)) }

@@ -47,6 +47,7 @@ func (in *intake) Start(ctx context.Context) error {
 				return nil
 			}
 		}
+		signing := in.writer.signer.Changed()
 		if !in.load(gctx) {
 			return nil
 		}
@@ -62,7 +63,7 @@ func (in *intake) Start(ctx context.Context) error {
 			})
 			return nil
 		})
-		in.tick(gctx)
+		in.tick(gctx, signing)
 		return nil
 	})
 	if err := group.Wait(); err != nil && ctx.Err() == nil {
@@ -242,7 +243,8 @@ func (in *intake) catchUp(deployments []types.NamespacedName) {
 	in.log.Info("the picture is complete", "devices", len(in.registry.revisions()), "deployments", len(deployments))
 }
 
-func (in *intake) tick(ctx context.Context) {
+// tick does what is due, and what the end of signing, a channel of Signer's, asks for.
+func (in *intake) tick(ctx context.Context, signing <-chan struct{}) {
 	presence, audit := time.NewTicker(in.timing.PresenceTick), time.NewTicker(in.timing.AuditInterval)
 	defer presence.Stop()
 	defer audit.Stop()
@@ -251,6 +253,10 @@ func (in *intake) tick(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-signing:
+			signing = in.writer.signer.Changed() // first: what changes from here on is seen
+			in.desired.add(in.writer.known()...)
+			in.log.Info("manifests are signed in another way and written anew", "epoch", in.writer.signer.Epoch())
 		case <-presence.C:
 			in.lookAtAll()
 		case <-audit.C:

@@ -53,6 +53,12 @@ type Signer interface {
 	Seal(kind wire.Kind, v any) ([]byte, error)
 	// Pinned are the keys that devices trust.
 	Pinned() wire.PinnedKeys
+	// Epoch changes with how manifests are signed: those of another epoch are
+	// written anew. EpochOf is that of a stored one.
+	Epoch() string
+	EpochOf(sealed []byte) string
+	// Changed is closed when the epoch changes.
+	Changed() <-chan struct{}
 }
 
 // Links are the connections of devices; *presence.Tracker in production.

@@ -162,7 +162,7 @@ func deviceStatusPatch(s *v1alpha1.DeviceStatus) ([]byte, error) {
 		return nil, err
 	}
 	return json.Marshal(map[string]any{"status": map[string]any{
-		"lastHeartbeat": s.LastHeartbeat, "inventory": inventory, "conditions": s.Conditions,
+		"lastHeartbeat": s.LastHeartbeat, "inventory": inventory, "conditions": s.Conditions, "signingKeys": s.SigningKeys,
 	}})
 }
 

@@ -32,6 +32,7 @@ type writer struct {
 type storedDevice struct {
 	keys     map[string]storedKey // by deployment name
 	manifest map[string]string    // hash by deployment name; nil: none that is ours
+	epoch    string               // of the manifest's signature
 	revision uint64               // of the newest manifest known, here or on the device
 	sequence uint64               // of the stored manifest in the bucket; 0: there is none
 	stale    bool                 // the device has a newer revision than is stored
@@ -111,8 +112,9 @@ func (wr *writer) sync(ctx context.Context, device string, w want, always bool) 
 }
 
 func (wr *writer) putManifest(ctx context.Context, device string, d *storedDevice, hashes map[string]string) error {
+	epoch := wr.signer.Epoch() // before it is signed: a change in between has it written once more
 	wr.mu.Lock()
-	same := d.manifest != nil && !d.stale && maps.Equal(d.manifest, hashes)
+	same := d.manifest != nil && !d.stale && d.epoch == epoch && maps.Equal(d.manifest, hashes)
 	revision := desired.NextRevision(d.revision, wr.now())
 	wr.mu.Unlock()
 	if same {
@@ -132,7 +134,7 @@ func (wr *writer) putManifest(ctx context.Context, device string, d *storedDevic
 		return wr.doubt(d, wire.ManifestKey(device), err)
 	}
 	wr.mu.Lock()
-	d.manifest, d.sequence, d.stale, d.told = hashes, sequence, false, wr.now()
+	d.manifest, d.epoch, d.sequence, d.stale, d.told = hashes, epoch, sequence, false, wr.now()
 	wr.mu.Unlock()
 	wr.log.Debug("manifest written", "device", device, "revision", revision, "deployments", len(hashes))
 	return nil

@@ -73,7 +73,7 @@ func (wr *writer) loadManifest(device string, v kv.Value) {
 	if err == nil {
 		// When it was written is not known: as if now, so that an operator that
 		// starts does not tell a whole fleet again by its last heartbeats.
-		d.manifest, d.told = map[string]string{}, wr.now()
+		d.manifest, d.epoch, d.told = map[string]string{}, wr.signer.EpochOf(v.Data), wr.now()
 		for _, e := range m.Deployments {
 			d.manifest[e.Name] = e.SHA256
 		}

@@ -147,6 +147,41 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// TestAnotherEpoch: when the signing key changes, manifests are written anew,
+// with what they say unchanged; also by an operator that starts later.
+func TestAnotherEpoch(t *testing.T) {
+	store, signer := memstore.New(), openSigner(t)
+	a := map[string]*desired.State{"a": stateOf("ua", "1")}
+	wr := newTestWriter(store, signer)
+	mustSync(t, wr, wanting(a), true)
+	steps := []func() error{
+		func() error { return signer.Begin(t.Context(), time.Now()) },
+		func() error { return signer.Switch(t.Context()) },
+		func() error { return signer.Finish(t.Context()) },
+	}
+	for i, step := range steps {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+		if i == len(steps)-1 {
+			wr = newTestWriter(store, signer)
+			if err := wr.load(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, want := range [][]string{{"put pi-1"}, nil} {
+			before := len(store.Writes())
+			mustSync(t, wr, wanting(a), true)
+			if writes := store.Writes()[before:]; !slices.Equal(writes, want) {
+				t.Errorf("after step %d: wrote %v, not %v", i, writes, want)
+			}
+		}
+		if stored := store.Snapshot()["pi-1"]; signer.EpochOf(stored) != signer.Epoch() {
+			t.Errorf("after step %d the manifest is of epoch %s", i, signer.EpochOf(stored))
+		}
+	}
+}
+
 func TestAuditFindsWhatWentAndWhatCame(t *testing.T) {
 	store := memstore.New()
 	wr := newTestWriter(store, openSigner(t))

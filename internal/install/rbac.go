@@ -47,6 +47,9 @@ func Parts() []Part {
 				{APIGroups: group, Resources: []string{"devices"}, Verbs: []string{"get", "list", "watch", "create", "update", v1alpha1.VerbEnroll}},
 				{APIGroups: group, Resources: []string{"deployments"}, Verbs: []string{"list", "watch"}}, // for the pages
 			},
+			Namespaced: []rbacv1.PolicyRule{
+				{APIGroups: []string{""}, Resources: []string{"secrets"}, ResourceNames: []string{signingSecret}, Verbs: []string{"get", "update"}}, // to rotate the key
+			},
 		},
 	}
 }

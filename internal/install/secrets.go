@@ -47,7 +47,7 @@ func (o *Options) recipes() map[string]map[string]recipe {
 			keyXKey:   func() ([]byte, error) { return seed(nkeys.CreateCurveKeys) }},
 		dashboardName: {nk(accounts.RoleAPI): user, nk(accounts.RolePresence): user,
 			keySession: func() ([]byte, error) { return []byte(hex.EncodeToString(random(32)) + "\n"), nil }},
-		signingSecret: {signing.CurrentFile: signing.Generate, signing.SuccessorFile: signing.Generate},
+		signingSecret: {signing.CurrentFile: signing.Generate},
 		adminSecret:   {keyAdminToken: func() ([]byte, error) { return []byte(hex.EncodeToString(random(32)) + "\n"), nil }},
 	}
 	if o.WithZitadel {

@@ -38,13 +38,12 @@ func (o *Options) dashboard(c Cluster) []client.Object {
 	w := workload{name: dashboardName, command: "dashboard", replicas: 1, cpu: "100m", memory: "512Mi", recreate: true,
 		ports: []corev1.ContainerPort{{Name: "api", ContainerPort: apiPort, Protocol: corev1.ProtocolTCP}}}
 	w.secret("keys", dashboardName)
-	w.secret("signing", signingSecret)
 	w.secret("admin", adminSecret)
 	w.volumes = append(w.volumes, corev1.Volume{Name: "audit", VolumeSource: corev1.VolumeSource{
 		PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: auditClaim}}})
 	w.mounts = append(w.mounts, corev1.VolumeMount{Name: "audit", MountPath: auditRoot})
 	w.args = append(o.natsArgs(&w), o.issuerArgs()...)
-	w.args = append(w.args, fmt.Sprintf("--listen=:%d", apiPort), "--signing-dir="+secretRoot+"signing",
+	w.args = append(w.args, fmt.Sprintf("--listen=:%d", apiPort), "--signing-secret="+o.Namespace+"/"+signingSecret,
 		"--audit-dir="+auditRoot+"/audit", "--admin-token="+secretRoot+"admin/"+keyAdminToken,
 		"--device-nats-url="+strings.Join(o.DeviceNATSURLs(), ","))
 	w.args = append(w.args, "--public-url="+o.APIURL(), "--session-key="+secretRoot+"keys/"+keySession)

@@ -107,7 +107,7 @@ func (h *handlers) enrolment(c call, registered bool) api.Enrolment {
 		DeviceID:      c.device,
 		NATSURLs:      h.cfg.NATSURLs,
 		CAPEM:         string(h.cfg.CAPEM),
-		SigningKeys:   h.cfg.SigningKeys,
+		SigningKeys:   h.cfg.Signing.Pinned(),
 		Registered:    registered,
 	}
 	if h.cfg.PSK != nil {

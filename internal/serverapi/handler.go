@@ -22,11 +22,11 @@ type handlers struct {
 	long chan struct{} // and for each of them that may take any time
 }
 
-// call is one authenticated request about one device.
+// call is one authenticated request about one device, or about the fleet.
 type call struct {
 	*http.Request
 	who    Principal
-	device string
+	device string // "": the fleet
 }
 
 // failure is an error with what the client is told. The cause goes to the log
@@ -78,6 +78,11 @@ func (h *handlers) routes() http.Handler {
 	mux.HandleFunc("POST "+sessionPath+"forward", session[wire.ForwardRequest](h, wire.VerbForward))
 	mux.HandleFunc("POST "+sessionPath+"upload", session[wire.CopyRequest](h, wire.VerbUpload))
 	mux.HandleFunc("GET /v1/audit", h.queryAudit)
+	mux.HandleFunc("GET /v1/signing-key", h.about(role.Viewer, h.signingKey))
+	mux.HandleFunc("POST /v1/signing-key/rotation", h.audited(role.Admin, "rotate signing key", h.rotate))
+	mux.HandleFunc("POST /v1/signing-key/rotation/finish", h.audited(role.Admin, "finish rotation of signing key", h.finishRotation))
+	mux.HandleFunc("POST /v1/signing-key/rotation/force", h.audited(role.Admin, "force end of rotation of signing key", h.forceRotation))
+	mux.HandleFunc("DELETE /v1/signing-key/rotation", h.audited(role.Admin, "cancel rotation of signing key", h.cancelRotation))
 	mux.HandleFunc("GET /v1/signin", h.open(func(context.Context) (any, error) { return cfg.SignIn, nil }))
 	if cfg.Scrape != nil {
 		mux.HandleFunc("GET /metrics", h.scrape)
@@ -143,14 +148,15 @@ func (h *handlers) about(wants string, f func(call) (any, error)) http.HandlerFu
 	}
 }
 
-// admit authenticates a request about a device, and asks for the role that it
-// wants.
+// admit authenticates a request, about a device or about the fleet, and asks for
+// the role that it wants.
 func (h *handlers) admit(r *http.Request, wants string) (c call, err error) {
 	c.Request = r
-	id := r.PathValue("id")
-	invalid := wire.ValidateDeviceID(id)
-	if invalid == nil {
-		c.device = id // on record also when it is refused
+	var invalid error
+	if id := r.PathValue("id"); strings.Contains(r.Pattern, "{id}") {
+		if invalid = wire.ValidateDeviceID(id); invalid == nil {
+			c.device = id // on record also when it is refused
+		}
 	}
 	if c.who, err = h.authorize(r, wants); err != nil {
 		return c, err

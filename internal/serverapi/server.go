@@ -22,6 +22,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/serverapi/api"
 	"github.com/nationtech/fleetctl/internal/serverapi/registry"
 	"github.com/nationtech/fleetctl/internal/serverapi/waiting"
+	"github.com/nationtech/fleetctl/internal/signing/rotation"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
 
@@ -63,6 +64,15 @@ type Commander interface {
 	Session(ctx context.Context, r commands.Request, input <-chan wire.StreamInput, onData func([]byte) error) error
 }
 
+// Signing is the rotation of the signing key; *rotation.Rotation in production.
+type Signing interface {
+	Pinned() wire.PinnedKeys
+	Status() rotation.Status
+	Begin(ctx context.Context) error
+	Finish(ctx context.Context, force bool) error
+	Cancel(ctx context.Context) error
+}
+
 // Config of the API; everything is required but TLS, PSK, Pages, Stopping and
 // what concerns metrics.
 type Config struct {
@@ -76,13 +86,14 @@ type Config struct {
 	Commands Commander
 	// Ready says what is not up yet; nil when all is.
 	Ready func(ctx context.Context) error
-	// NATSURLs, CAPEM, SigningKeys and PSK are what an enrolled device gets;
-	// PSK is nil where devices have identities of their own only.
-	NATSURLs    []string
-	CAPEM       []byte
-	SigningKeys wire.PinnedKeys
-	PSK         func(device string) string
-	SignIn      api.SignIn
+	// Signing has the keys that devices pin, and replaces them.
+	Signing Signing
+	// NATSURLs, CAPEM and PSK are what an enrolled device gets; PSK is nil
+	// where devices have identities of their own only.
+	NATSURLs []string
+	CAPEM    []byte
+	PSK      func(device string) string
+	SignIn   api.SignIn
 	// Pages serves every path that is not the API's; nil for none. It is given
 	// the API, to act through it.
 	Pages func(api http.Handler) http.Handler

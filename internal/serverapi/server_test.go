@@ -36,6 +36,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/serverapi/registry/registrytest"
 	"github.com/nationtech/fleetctl/internal/serverapi/waiting"
 	"github.com/nationtech/fleetctl/internal/signing"
+	"github.com/nationtech/fleetctl/internal/signing/rotation"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
 
@@ -48,16 +49,18 @@ const (
 // control is a control plane without Kubernetes: real broker, callout, API.
 type control struct {
 	*apiclient.Client
-	url    string
-	ca     *pki.CA
-	token  string
-	tokenF string
-	signer *signing.Signer
-	audit  *syncBuffer
-	log    *audit.Log
-	people people
-	issuer *issuer
-	ready  error
+	url      string
+	ca       *pki.CA
+	token    string
+	tokenF   string
+	signer   *signing.Signer
+	rotation *rotation.Rotation
+	kube     *registrytest.Kube
+	audit    *syncBuffer
+	log      *audit.Log
+	people   people
+	issuer   *issuer
+	ready    error
 
 	metrics *prometheus.Registry
 	scraper string // file with the token of a monitoring system
@@ -76,13 +79,15 @@ func start(t *testing.T) *control {
 	b := must(broker.Start(ctx, broker.Config{DataDir: filepath.Join(dir, "nats"), Listen: "127.0.0.1:0",
 		TLS: cert.TLSConfig(), Devices: 10, Log: quiet}))(t)
 	t.Cleanup(b.Close)
-	reg := must(registrytest.NewKube().Open(ctx))(t)
+	c.kube = registrytest.NewKube()
+	reg := must(c.kube.Open(ctx))(t)
 	fleetKey := must(callout.LoadFleetKey(filepath.Join(dir, "pki", "fleet.key")))(t)
 	issuer, xkey := b.CalloutKeys()
 	must(callout.Start(ctx, callout.Config{Conn: must(b.ConnectCallout())(t), Issuer: issuer, XKey: xkey,
 		FleetKey: fleetKey, Denied: reg.Denied, Log: quiet}))(t)
 	tracker := must(presence.Start(ctx, must(b.ConnectPresence())(t), quiet, presence.Options{}))(t)
 	c.signer = must(signing.Open(filepath.Join(dir, "signing")))(t)
+	c.rotation = rotation.New(rotation.Config{Signer: c.signer, Fleet: serverapi.FleetKeys{Registry: reg, Presence: tracker}, Log: quiet})
 	conn := must(b.ConnectAPI())(t)
 	c.tokenF = filepath.Join(dir, "pki", "admin-token")
 	auth := must(serverapi.LoadAdminToken(c.tokenF))(t)
@@ -94,7 +99,7 @@ func start(t *testing.T) *control {
 		Listener: must(net.Listen("tcp", "127.0.0.1:0"))(t), TLS: cert.TLSConfig(), Auth: serverapi.Either{auth, serverapi.IssuedTokens{Verifier: c.people}}, Audit: c.log, Registry: reg,
 		Reports: must(kv.Open(conn))(t), Presence: tracker, Commands: commands.NewSender(conn, c.signer),
 		Ready:    func(context.Context) error { return c.ready },
-		NATSURLs: []string{fmt.Sprintf("tls://127.0.0.1:%d", b.Port())}, CAPEM: c.ca.PEM(), SigningKeys: c.signer.Pinned(),
+		NATSURLs: []string{fmt.Sprintf("tls://127.0.0.1:%d", b.Port())}, CAPEM: c.ca.PEM(), Signing: c.rotation,
 		PSK: func(id string) string { return callout.PSK(fleetKey, id) }, SignIn: api.SignIn{SchemaVersion: api.SchemaVersion, Issuer: "https://issuer.example"}, Version: "v1.2.3", Log: log,
 		Joins: waiting.New(must(join.Authority(c.ca.PEM()))(t), time.Now), Accounts: c.issuer.accounts,
 		Metrics: c.metrics, Scrape: promhttp.HandlerFor(c.metrics, promhttp.HandlerOpts{}), Scraper: must(serverapi.LoadScrapeToken(c.scraper))(t),

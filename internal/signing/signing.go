@@ -91,15 +91,14 @@ func (s *Signer) Pinned() wire.PinnedKeys {
 }
 
 // Epoch names how manifests are signed now: it changes with the key that signs
-// and with the key sets that go beside a manifest. EpochOf gives it of a
-// manifest.
+// and with the key sets that go beside a manifest.
 func (s *Signer) Epoch() string {
 	k := s.snapshot()
 	return epoch(wire.KeyID(public(k.active())), k.state.Revision)
 }
 
-// EpochOf is the Epoch in which something was sealed.
-func EpochOf(sealed []byte) string {
+// EpochOf is the Epoch in which a manifest was sealed.
+func (*Signer) EpochOf(sealed []byte) string {
 	var e wire.Envelope
 	if json.Unmarshal(sealed, &e) != nil {
 		return ""

@@ -57,7 +57,7 @@ func manifest(t *testing.T, s *signing.Signer) []byte {
 	t.Helper()
 	sealed, err := s.Seal(wire.KindManifest, wire.Manifest{Device: "pi-1", Revision: 7})
 	ok(t, err)
-	if got := signing.EpochOf(sealed); got != s.Epoch() {
+	if got := s.EpochOf(sealed); got != s.Epoch() {
 		t.Errorf("sealed in epoch %s, which is %s", got, s.Epoch())
 	}
 	return sealed

@@ -143,6 +143,47 @@ type Audit struct {
 	audit.Result
 }
 
+// SigningKey answers GET /v1/signing-key, and what changes it: POST and DELETE
+// /v1/signing-key/rotation, POST /v1/signing-key/rotation/finish and /force.
+type SigningKey struct {
+	SchemaVersion int          `json:"schemaVersion"`
+	Phase         SigningPhase `json:"phase"`
+	Revision      uint64       `json:"revision"` // of the newest announcement; 0: there was none
+	Began         *time.Time   `json:"began,omitempty"`
+	// Keys are those that count: one, or two during a rotation.
+	Keys    []SigningKeyUse `json:"keys"`
+	Devices int             `json:"devices"` // that may connect
+	// Lacking are the devices that do not have the newest key, by id.
+	Lacking []LackingDevice `json:"lacking"`
+}
+
+// SigningPhase is how far a rotation of the signing key is.
+type SigningPhase string
+
+// The phases.
+const (
+	SigningIdle      SigningPhase = "idle"
+	SigningAnnounced SigningPhase = "announced" // devices learn of the successor
+	SigningSwitched  SigningPhase = "switched"  // the successor signs, the old key is still trusted
+)
+
+// SigningKeyUse is one key.
+type SigningKeyUse struct {
+	ID      string `json:"id"`   // the first 16 hex digits of the public key's SHA-256
+	Role    string `json:"role"` // "current" or "successor"
+	Signs   bool   `json:"signs"`
+	Devices int    `json:"devices"` // that trust it
+}
+
+// LackingDevice is a device without the newest key.
+type LackingDevice struct {
+	DeviceID  string `json:"deviceId"`
+	Connected bool   `json:"connected"`
+	// Silent says that its agent does not tell which keys it trusts: it is
+	// too old to follow a rotation, or was never heard of.
+	Silent bool `json:"silent,omitempty"`
+}
+
 // StreamErrorTrailer is the HTTP trailer that holds an Error in JSON when an
 // answer failed after it had begun.
 const StreamErrorTrailer = "Fleet-Error"
@@ -166,6 +207,8 @@ const (
 	CodeDeviceOffline   Code = "device-offline"   // 409
 	CodeNoSuchJoin      Code = "no-such-join"     // 409: nobody waits with this id and code
 	CodeDeviceLeaving   Code = "device-leaving"   // 409: it is being off-boarded
+	CodeRotation        Code = "rotation"         // 409: the rotation of the signing key is not where this could be done
+	CodeKeyLacking      Code = "key-lacking"      // 409: devices do not have the new signing key
 	CodeTooLarge        Code = "too-large"        // 413
 	CodeBusy            Code = "busy"             // 429
 	CodeInternal        Code = "internal"         // 500

@@ -37,6 +37,8 @@ type Entry struct {
 	SealingKey string // X25519 public key in base64; "" when the device has none
 	Enrolled   time.Time
 	Revoked    time.Time // zero: it is not
+	// SigningKeys are the ids of the keys that the device says it trusts.
+	SigningKeys []string
 }
 
 // Registry is safe for concurrent use, and by several processes: who changes an
@@ -96,6 +98,17 @@ func (r *Registry) Get(device string) (e Entry, ok bool) {
 		return Entry{}, false
 	}
 	return entryOf(d), true
+}
+
+// Allowed lists the devices that may connect, in no order.
+func (r *Registry) Allowed() []Entry {
+	var out []Entry
+	for _, o := range r.informer.GetStore().List() {
+		if d := deviceOf(o); d != nil && d.MayConnect() {
+			out = append(out, entryOf(d))
+		}
+	}
+	return out
 }
 
 // Denied is for the auth callout: only devices that are enrolled, not revoked
@@ -158,6 +171,7 @@ func slim(o any) (any, error) {
 	return &v1alpha1.Device{
 		ObjectMeta: metav1.ObjectMeta{Name: d.Name, UID: d.UID, ResourceVersion: d.ResourceVersion, DeletionTimestamp: d.DeletionTimestamp},
 		Spec:       d.Spec,
+		Status:     v1alpha1.DeviceStatus{SigningKeys: d.Status.SigningKeys},
 	}, nil
 }
 
@@ -171,7 +185,7 @@ func deviceOf(o any) *v1alpha1.Device {
 }
 
 func entryOf(d *v1alpha1.Device) Entry {
-	e := Entry{Device: d.Name, MachineID: d.Spec.MachineID, SealingKey: d.Spec.SealingKey}
+	e := Entry{Device: d.Name, MachineID: d.Spec.MachineID, SealingKey: d.Spec.SealingKey, SigningKeys: d.Status.SigningKeys}
 	if d.Spec.Enrolled != nil {
 		e.Enrolled = d.Spec.Enrolled.UTC()
 	}

@@ -80,6 +80,12 @@ type DeviceStatus struct {
 	LastHeartbeat *metav1.Time `json:"lastHeartbeat,omitempty"`
 	// +optional
 	Inventory Inventory `json:"inventory,omitempty"`
+	// signingKeys are the ids of the control plane's keys that the device
+	// says it trusts; empty when its agent is too old to say.
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=4
+	// +optional
+	SigningKeys []string `json:"signingKeys,omitempty"`
 	// +listType=map
 	// +listMapKey=type
 	// +optional

@@ -325,6 +325,11 @@ func (in *DeviceStatus) DeepCopyInto(out *DeviceStatus) {
 		*out = (*in).DeepCopy()
 	}
 	out.Inventory = in.Inventory
+	if in.SigningKeys != nil {
+		in, out := &in.SigningKeys, &out.SigningKeys
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	if in.Conditions != nil {
 		in, out := &in.Conditions, &out.Conditions
 		*out = make([]v1.Condition, len(*in))

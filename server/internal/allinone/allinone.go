@@ -26,6 +26,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/secretfile"
 	"github.com/nationtech/fleetctl/internal/serverapi/registry"
 	"github.com/nationtech/fleetctl/internal/signing"
+	"github.com/nationtech/fleetctl/internal/signing/rotation"
 	"github.com/nationtech/fleetctl/operator"
 	"github.com/nationtech/fleetctl/server/internal/lockfile"
 	"github.com/nationtech/fleetctl/server/internal/metrics"
@@ -57,6 +58,7 @@ type server struct {
 	fleetKey    []byte
 	signer      *signing.Signer
 	guard       *presence.Guard
+	rotation    *rotation.Rotation
 	presence    *presence.Tracker
 	operator    *operator.Operator
 	dashboard   *dashboard.Dashboard
@@ -125,6 +127,7 @@ func (s *server) startAll(ctx context.Context) error {
 		{"auth callout", s.startCallout},
 		{"presence", s.startPresence},
 		{"operator", s.startOperator},
+		{"signing key", s.startRotation},
 		{"dashboard", s.startDashboard},
 		{"HTTPS API", s.startAPI},
 		{"metrics", s.measure},

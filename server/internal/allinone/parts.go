@@ -28,6 +28,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/serverapi"
 	"github.com/nationtech/fleetctl/internal/serverapi/waiting"
 	"github.com/nationtech/fleetctl/internal/signing"
+	"github.com/nationtech/fleetctl/internal/signing/rotation"
 	"github.com/nationtech/fleetctl/internal/wire"
 	"github.com/nationtech/fleetctl/operator"
 	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
@@ -227,6 +228,13 @@ func (s *server) startOperator(ctx context.Context) (supervise.Part, error) {
 	}
 }
 
+// startRotation lets a rotation of the signing key go on where it was.
+func (s *server) startRotation(context.Context) (supervise.Part, error) {
+	s.rotation = rotation.New(rotation.Config{Signer: s.signer, Log: s.Log.With("component", "signing"),
+		Fleet: serverapi.FleetKeys{Registry: s.registry, Presence: s.presence}})
+	return supervise.Loop(s.rotation.Run), nil
+}
+
 func (s *server) startAPI(context.Context) (supervise.Part, error) {
 	tokenFile := s.path("admin-token")
 	auth, err := serverapi.LoadAdminToken(tokenFile)
@@ -256,29 +264,29 @@ func (s *server) startAPI(context.Context) (supervise.Part, error) {
 	}
 	log := s.Log.With("component", "api")
 	api, err := serverapi.Start(serverapi.Config{
-		Listener:    s.apiListener,
-		TLS:         cert.TLSConfig(),
-		Auth:        s.apiAuth(auth),
-		Audit:       s.audit,
-		Registry:    s.registry,
-		Reports:     reports,
-		Presence:    s.presence,
-		Commands:    commands.NewSender(conn, s.signer),
-		Ready:       s.ready,
-		NATSURLs:    s.natsURLs(),
-		CAPEM:       s.ca.PEM(),
-		SigningKeys: s.signer.Pinned(),
-		PSK:         s.psk,
-		SignIn:      s.signIn(),
-		Pages:       s.dashboard.Handler,
-		Stopping:    s.dashboard.Stop,
-		Joins:       waiting.New(authority, time.Now),
-		Accounts:    s.deviceAccounts,
-		Metrics:     s.metrics,
-		Scrape:      metrics.Handler(s.metrics, log),
-		Scraper:     scraper,
-		Version:     s.Version,
-		Log:         log,
+		Listener: s.apiListener,
+		TLS:      cert.TLSConfig(),
+		Auth:     s.apiAuth(auth),
+		Audit:    s.audit,
+		Registry: s.registry,
+		Reports:  reports,
+		Presence: s.presence,
+		Commands: commands.NewSender(conn, s.signer),
+		Ready:    s.ready,
+		NATSURLs: s.natsURLs(),
+		CAPEM:    s.ca.PEM(),
+		Signing:  s.rotation,
+		PSK:      s.psk,
+		SignIn:   s.signIn(),
+		Pages:    s.dashboard.Handler,
+		Stopping: s.dashboard.Stop,
+		Joins:    waiting.New(authority, time.Now),
+		Accounts: s.deviceAccounts,
+		Metrics:  s.metrics,
+		Scrape:   metrics.Handler(s.metrics, log),
+		Scraper:  scraper,
+		Version:  s.Version,
+		Log:      log,
 	})
 	if err != nil {
 		return nil, err

@@ -119,14 +119,15 @@ func newDashboardCmd(version string) *cobra.Command {
 One at a time: the audit log is a chain in a directory that one process can use.
 "fleetctl server install" runs it.`,
 		Example: `  fleet-server dashboard --kubeconfig admin.kubeconfig --nats-url tls://nats:4222 --nats-ca ca.pem \
-      --keys-dir keys --signing-dir signing --audit-dir audit --issuer https://sso.example.com --project-id 1234 \
+      --keys-dir keys --signing-secret fleet-system/fleet-signing --audit-dir audit --issuer https://sso.example.com --project-id 1234 \
       --device-nats-url tls://nats.fleet.example.com:4222`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&c.Listen, "listen", ":8443", "`address` of the API")
 	flags.StringVar(&c.CertFile, "tls-cert", "", "`file` of its certificate, PEM (default: plain HTTP, for behind an ingress that ends TLS)")
 	flags.StringVar(&c.KeyFile, "tls-key", "", "`file` of the certificate's key, PEM")
-	flags.StringVar(&c.SigningDir, "signing-dir", "", "`directory` of the keys that commands are signed with")
+	flags.StringVar(&c.SigningSecret, "signing-secret", "", "the Secret, as `NAMESPACE/NAME`, of the keys that commands are signed with; they can be rotated in it")
+	flags.StringVar(&c.SigningDir, "signing-dir", "", "instead of --signing-secret, a `directory` of these keys, which is only read")
 	flags.StringVar(&c.AuditDir, "audit-dir", "", "`directory` of the audit log")
 	flags.StringVar(&c.AdminTokenFile, "admin-token", "", "`file` of a token that lets in whoever has it (default: nobody gets in by one)")
 	flags.StringVar(&c.FleetKeyFile, "fleet-key", "", "`file` of the key that devices' passwords come from (default: devices have none)")

@@ -27,6 +27,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/serverapi/registry"
 	"github.com/nationtech/fleetctl/internal/serverapi/waiting"
 	"github.com/nationtech/fleetctl/internal/signing"
+	"github.com/nationtech/fleetctl/internal/signing/rotation"
 	"github.com/nationtech/fleetctl/server/internal/metrics"
 	"github.com/nationtech/fleetctl/server/internal/supervise"
 )
@@ -38,11 +39,14 @@ type Dashboard struct {
 	// CertFile and KeyFile are of a certificate. Without them the API speaks
 	// plain HTTP, for where an ingress or a route ends TLS before it.
 	CertFile, KeyFile string
-	SigningDir        string // holds the keys that commands are signed with
-	AuditDir          string // holds the audit log
-	AdminTokenFile    string // a token that lets in whoever has it; empty: nobody
-	FleetKeyFile      string // devices' passwords come from it; empty: there are none
-	People            People
+	// SigningSecret, NAMESPACE/NAME, holds the keys that commands are signed
+	// with. Instead of it, SigningDir is a directory with them, in which they
+	// cannot be rotated from here.
+	SigningSecret, SigningDir string
+	AuditDir                  string // holds the audit log
+	AdminTokenFile            string // a token that lets in whoever has it; empty: nobody
+	FleetKeyFile              string // devices' passwords come from it; empty: there are none
+	People                    People
 
 	// What clients and devices are told.
 	DeviceNATSURLs []string
@@ -64,8 +68,8 @@ func (c *Dashboard) Validate() error {
 	if (c.CertFile == "") != (c.KeyFile == "") {
 		errs = append(errs, errors.New("--tls-cert and --tls-key belong together"))
 	}
-	if c.SigningDir == "" {
-		errs = append(errs, errors.New("--signing-dir is needed"))
+	if (c.SigningDir == "") == (c.SigningSecret == "") {
+		errs = append(errs, errors.New("one of --signing-secret and --signing-dir is needed"))
 	}
 	if c.AuditDir == "" {
 		errs = append(errs, errors.New("--audit-dir is needed"))
@@ -89,8 +93,9 @@ func (c *Dashboard) Run(ctx context.Context, ready func()) error {
 	}
 	return run(ctx, "dashboard", &c.Access, ready, func(p *part) []step {
 		d := &dashboardPart{part: p, cfg: c}
-		return []step{{"keys", d.loadKeys}, {"audit log", d.openAudit}, {"device registry", d.follow}, {"issuer's keys", d.trust},
-			{"NATS", d.connectAPI}, {"NATS for presence", d.connectPresence}, {"presence", d.watch}, {"pages", d.preparePages}, {"HTTPS API", d.serve}}
+		return []step{{"keys", d.loadKeys}, {"signing key", d.openSigning}, {"audit log", d.openAudit}, {"device registry", d.follow}, {"issuer's keys", d.trust},
+			{"NATS", d.connectAPI}, {"NATS for presence", d.connectPresence}, {"presence", d.watch},
+			{"rotation of the signing key", d.rotate}, {"pages", d.preparePages}, {"HTTPS API", d.serve}}
 	})
 }
 
@@ -98,6 +103,7 @@ type dashboardPart struct {
 	*part
 	cfg          *Dashboard
 	signer       *signing.Signer
+	rotation     *rotation.Rotation
 	fleetKey     []byte
 	deviceCA     []byte
 	authority    []byte // the first certificate of it
@@ -111,9 +117,6 @@ type dashboardPart struct {
 }
 
 func (d *dashboardPart) loadKeys(context.Context) (_ supervise.Part, err error) {
-	if d.signer, err = signing.Load(d.cfg.SigningDir); err != nil {
-		return nil, err
-	}
 	if d.fleetKey, err = readFleetKey(d.cfg.FleetKeyFile); err != nil {
 		return nil, err
 	}
@@ -207,19 +210,19 @@ func (d *dashboardPart) serve(context.Context) (supervise.Part, error) {
 		psk = func(device string) string { return callout.PSK(d.fleetKey, device) }
 	}
 	cfg := serverapi.Config{
-		Listener:    listener,
-		TLS:         tlsConfig,
-		Auth:        d.auth,
-		Audit:       d.audit,
-		Registry:    d.devices,
-		Reports:     reports,
-		Presence:    d.presence,
-		Commands:    commands.NewSender(d.conn, d.signer),
-		Ready:       func(context.Context) error { return d.status.ready() },
-		NATSURLs:    d.cfg.DeviceNATSURLs,
-		CAPEM:       d.deviceCA,
-		SigningKeys: d.signer.Pinned(),
-		PSK:         psk,
+		Listener: listener,
+		TLS:      tlsConfig,
+		Auth:     d.auth,
+		Audit:    d.audit,
+		Registry: d.devices,
+		Reports:  reports,
+		Presence: d.presence,
+		Commands: commands.NewSender(d.conn, d.signer),
+		Ready:    func(context.Context) error { return d.status.ready() },
+		NATSURLs: d.cfg.DeviceNATSURLs,
+		CAPEM:    d.deviceCA,
+		Signing:  d.rotation,
+		PSK:      psk,
 		SignIn: api.SignIn{SchemaVersion: api.SchemaVersion, Issuer: d.cfg.People.Issuer, ClientID: d.cfg.People.ClientID,
 			ProjectID: d.cfg.People.ProjectID, KubernetesURL: d.cfg.KubernetesURL},
 		Joins:    waiting.New(d.authority, time.Now),

@@ -76,8 +76,10 @@ func (o *operatorPart) loadKeys(context.Context) (_ supervise.Part, err error) {
 	if o.config, err = o.restConfig(); err != nil {
 		return nil, err
 	}
-	o.signer, err = signing.Load(o.cfg.SigningDir)
-	return nil, err
+	if o.signer, err = signing.Load(o.cfg.SigningDir); err != nil {
+		return nil, err
+	}
+	return o.followKeys(o.signer), nil
 }
 
 func (o *operatorPart) connectBuckets(ctx context.Context) (held supervise.Part, err error) {
