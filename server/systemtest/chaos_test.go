@@ -111,6 +111,7 @@ func TestClusterSurvivesItsParts(t *testing.T) {
 	if r.AggregatesRight != r.Deployments {
 		t.Errorf("%d of %d aggregates are right: %v", r.AggregatesRight, r.Deployments, r.Wrong)
 	}
+	c.rotateSigningKey(t)
 	for _, p := range c.parts() {
 		p.terminate()
 	}

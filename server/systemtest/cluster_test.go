@@ -27,6 +27,8 @@ import (
 const (
 	natsNodes  = 3
 	leaseSpace = "fleet-system"
+	// signingSecret is in that namespace too, and mounted where operators read it.
+	signingSecret = "fleet-signing"
 )
 
 // cluster is a control plane whose parts are processes of their own, on a
@@ -93,13 +95,11 @@ func (c *cluster) makeSecrets() {
 			c.keys[role] = c.key(nkeys.CreateUser, part, role)
 		}
 	}
-	for _, name := range []string{signing.CurrentFile, signing.SuccessorFile} {
-		key, err := signing.Generate()
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		c.write(key, "signing", name)
+	key, err := signing.Generate()
+	if err != nil {
+		c.t.Fatal(err)
 	}
+	c.write(key, "signing", signing.CurrentFile)
 	random := make([]byte, 32)
 	_, _ = rand.Read(random)
 	c.write(random, "fleet.key")
@@ -147,6 +147,7 @@ func (c *cluster) startKubernetes() {
 	kube.reap()
 	c.kubeconfig = answer.Kubeconfig
 	c.makeIdentities()
+	c.keepSigningKeys()
 }
 
 func (c *cluster) startNATS() {
@@ -230,7 +231,7 @@ func (c *cluster) startParts() {
 	address := freePort(c.t)
 	c.api = "https://" + address
 	c.dashboard = part("dashboard", "dashboard", append(people, "--listen", address, "--tls-cert", cert.CertFile, "--tls-key", cert.KeyFile,
-		"--signing-dir", c.path("signing"), "--audit-dir", c.path("audit"), "--admin-token", c.path("admin-token"),
+		"--signing-secret", leaseSpace+"/"+signingSecret, "--audit-dir", c.path("audit"), "--admin-token", c.path("admin-token"),
 		"--fleet-key", c.path("fleet.key"), "--session-key", c.path("session.key"), "--public-url", c.api,
 		"--dashboard-client-id", "2", "--device-nats-url", strings.Join(c.natsURLs, ","), "--device-ca", c.ca.Path())...)
 }
