@@ -74,7 +74,7 @@ func (a *Agent) command(ctx context.Context, subject string, data []byte, verbs 
 	if err != nil {
 		log.Warn("command refused", "error", err)
 		if errors.Is(err, wire.ErrExpired) || errors.Is(err, wire.ErrTooLong) {
-			a.reply(c, &wire.ReplyError{Code: wire.ReplyRefused, Message: fmt.Sprintf("%v (the device's clock says %s)", err, now.UTC().Format(time.RFC3339))})
+			a.reply(c, &wire.ReplyError{Code: wire.ReplyRefused, Message: fmt.Sprintf("%v (to the device it is %s)", err, now.UTC().Format(time.RFC3339))})
 		}
 		return
 	}
@@ -111,17 +111,22 @@ func (a *Agent) command(ctx context.Context, subject string, data []byte, verbs 
 	}()
 }
 
-// timely checks a command by the machine's clock and, since that may be wrong,
-// by the fleet's, as well as it is known. It gives the time that it went by.
+// timely checks a command by the fleet's clock where that is known, since the
+// machine's own may be wrong: behind, it would let a broker that lies keep a
+// command until long after its expiry. It gives the time that it went by.
 func (a *Agent) timely(c *wire.Command, verb wire.Verb) (now time.Time, err error) {
-	now = time.Now()
-	err = c.Validate(a.cfg.Device, verb, now)
-	if a.cfg.FleetTime == nil || !errors.Is(err, wire.ErrExpired) && !errors.Is(err, wire.ErrTooLong) {
+	if a.cfg.FleetTime == nil {
+		now = time.Now()
+		return now, c.Validate(a.cfg.Device, verb, now)
+	}
+	now = a.cfg.FleetTime()
+	if err = c.Validate(a.cfg.Device, verb, now); !errors.Is(err, wire.ErrTooLong) {
 		return now, err
 	}
-	fleet := a.cfg.FleetTime()
-	if err := c.Validate(a.cfg.Device, verb, fleet); err == nil {
-		return fleet, nil
+	// The machine slept, and what it knows of the fleet's time did not go on
+	// meanwhile: then its own clock may know better.
+	if own := time.Now(); c.Validate(a.cfg.Device, verb, own) == nil {
+		return own, nil
 	}
 	return now, err
 }

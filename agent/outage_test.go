@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"io"
 	"net/http"
 	"regexp"
@@ -28,10 +29,11 @@ func newOutage(t *testing.T, clockOff time.Duration) outage {
 	o := outage{fleet: newFleetOf(t, "127.0.0.1", issuer), clock: &issuertest.Clock{}}
 	o.clock.Advance(clockOff)
 	o.device = &running{engine: newEngine(), source: &source{}, ready: make(chan struct{})}
-	o.device.identity = credential.NewOIDC(credential.OIDCConfig{
+	identity := credential.NewOIDC(credential.OIDCConfig{
 		Issuer: issuer.URL, Project: issuer.ProjectID, File: issuer.Machine("device-"+deviceID, role.Device),
 		HTTPClient: issuer.HTTPClient(), Clock: o.clock.Now,
 	})
+	o.device.identity, o.device.fleetTime = identity, identity.Now
 	o.deploy("web", 1, web)
 	o.runAs(t.TempDir(), o.device)
 	o.works("before anything happened")
@@ -115,15 +117,52 @@ func TestIssuerRotatesItsKey(t *testing.T) {
 	o.works("with a token of the new key")
 }
 
+// obeys wants the device to carry out what is fresh, and to refuse what has
+// expired or is valid for too long, by the control plane's clock.
+func (o outage) obeys(when string) {
+	o.t.Helper()
+	for name, tc := range map[string]struct {
+		expires time.Duration // from now
+		refused bool
+	}{
+		"fresh":    {time.Minute, false},
+		"expired":  {-30 * time.Second, true},
+		"too long": {wire.MaxCommandLifetime + 30*time.Second, true},
+	} {
+		c := wire.Command{SchemaVersion: 1, Device: deviceID, Verb: wire.VerbPing, Nonce: rand.Text(), Expires: time.Now().Add(tc.expires)}
+		reply, ok := o.ask("ping", c.Nonce, must(wire.Seal(wire.KindCommand, c, o.key))(o.t), patience)
+		if refused := reply.Error != nil && reply.Error.Code == wire.ReplyRefused; !ok || refused != tc.refused {
+			o.t.Errorf("%s: a command that is %s: answered %v, %+v", when, name, ok, reply.Error)
+		}
+	}
+}
+
 // TestClockIsOff: a device without a battery for its clock has a link all the
-// same.
+// same, and goes by the control plane's clock: from its first start, after the
+// server was restarted, and after an hour without an issuer that has another
+// key when it is back.
 func TestClockIsOff(t *testing.T) {
-	for _, off := range []time.Duration{-10 * time.Minute, 10 * time.Minute} {
+	for _, off := range []time.Duration{-10 * time.Minute, 0, 10 * time.Minute} {
 		t.Run(off.String(), func(t *testing.T) {
+			t.Parallel()
 			o := newOutage(t, off)
+			o.obeys("at first")
 			o.stop()
 			o.start()
 			o.works("after the server restarted")
+			o.obeys("after the server restarted")
+
+			o.issuer.Stop()
+			o.issuer.Rotate()
+			o.stop()
+			// The device's clock alone: to it an hour went by, to the control
+			// plane a moment did. So its clock is wrong by an hour more.
+			o.clock.Advance(time.Hour)
+			o.start()
+			o.keepsRunning()
+			o.issuer.Resume()
+			o.works("with the issuer again, an hour later")
+			o.obeys("with the issuer again, an hour later")
 		})
 	}
 }
