@@ -252,7 +252,7 @@ func (a *Agent) setFault(which func(*faults) *error, err error) {
 	}
 	*slot = err
 	if err != nil {
-		a.log.Warn("device is held up", "error", err)
+		a.log.Warn("device is held up", "error", err, "reason", wire.RefusalOf(err))
 	}
 	signal(a.report)
 }

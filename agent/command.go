@@ -64,7 +64,7 @@ func (a *Agent) command(ctx context.Context, subject string, data []byte, verbs 
 	log := a.log.With("op", "command", "verb", verb)
 	var c wire.Command
 	if err := a.keys.open(wire.KindCommand, data, &c); err != nil {
-		log.Warn("command refused", "error", err)
+		log.Warn("command refused", "error", err, "reason", wire.RefusalOf(err))
 		if errors.Is(err, wire.ErrUnknownKey) {
 			signal(a.look) // beside the manifest are the keys that follow ours
 		}
@@ -72,7 +72,7 @@ func (a *Agent) command(ctx context.Context, subject string, data []byte, verbs 
 	}
 	now, err := a.timely(&c, verb)
 	if err != nil {
-		log.Warn("command refused", "error", err)
+		log.Warn("command refused", "error", err, "reason", wire.RefusalOf(err))
 		if errors.Is(err, wire.ErrExpired) || errors.Is(err, wire.ErrTooLong) {
 			a.reply(c, &wire.ReplyError{Code: wire.ReplyRefused, Message: fmt.Sprintf("%v (to the device it is %s)", err, now.UTC().Format(time.RFC3339))})
 		}
@@ -87,7 +87,7 @@ func (a *Agent) command(ctx context.Context, subject string, data []byte, verbs 
 		return
 	}
 	if err := a.nonces.Use(c.Nonce, c.Expires, now); err != nil {
-		log.Warn("command refused", "error", err)
+		log.Warn("command refused", "error", err, "reason", wire.RefusalOf(err))
 		if !errors.Is(err, disk.ErrReplayed) { // that one has its answer
 			a.reply(c, &wire.ReplyError{Code: wire.ReplyRefused, Message: err.Error()})
 		}

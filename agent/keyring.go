@@ -96,7 +96,7 @@ func (k *keyring) follow(sets []json.RawMessage) {
 		if err != nil {
 			if err.Error() != k.refused {
 				k.refused = err.Error()
-				k.log.Warn("announced signing keys refused", "error", err)
+				k.log.Warn("announced signing keys refused", "error", err, "reason", wire.RefusalOf(err))
 			}
 			continue
 		}

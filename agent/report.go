@@ -111,6 +111,7 @@ func (a *Agent) state(phases map[string]since) wire.DeviceState {
 	}
 	s.Error = text(errors.Join(a.faults.manifest, a.faults.disk, a.faults.engine))
 	s.Error = wire.ClipMessage(s.Error)
+	s.Refusal = wire.RefusalOf(a.faults.manifest)
 	if w, able := a.cfg.Engine.(Warner); able {
 		for _, warning := range w.Warnings() {
 			s.Warnings = append(s.Warnings, wire.ClipMessage(warning))

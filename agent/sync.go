@@ -23,10 +23,6 @@ const (
 	hintPause = 50 * time.Millisecond
 )
 
-// errStale says that a desired state is not the one that its manifest names:
-// one of the two is about to change.
-var errStale = errors.New("is not what the manifest names")
-
 // load gives the engine what is on disk. Without anything there the engine is
 // given nothing: nothing is removed before a signed manifest was seen.
 func (a *Agent) load() {
@@ -103,7 +99,7 @@ func (a *Agent) sync(ctx context.Context) error {
 	held := a.held
 	a.mu.Unlock()
 	if held != nil && m.Revision < held.Manifest.Revision {
-		return fmt.Errorf("manifest refused: revision %d is older than %d, which is in force", m.Revision, held.Manifest.Revision)
+		return fmt.Errorf("manifest refused: revision %d %w, %d", m.Revision, wire.ErrOldRevision, held.Manifest.Revision)
 	}
 	return a.accept(ctx, held, m)
 }
@@ -208,9 +204,9 @@ func (a *Agent) fetchOne(ctx context.Context, e wire.ManifestEntry) ([]byte, err
 	case err != nil:
 		return nil, err
 	case !found:
-		return nil, errors.New("its desired state is not there, though the manifest names it")
+		return nil, fmt.Errorf("its desired state %w", wire.ErrMissing)
 	case wire.Hash(data) != e.SHA256:
-		return nil, fmt.Errorf("its desired state %w", errStale)
+		return nil, fmt.Errorf("its desired state %w", wire.ErrNotAsSigned) // or about to be
 	}
 	return data, nil
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/nationtech/fleetctl/internal/wire"
 )
 
 const (
@@ -22,7 +24,7 @@ const (
 
 // Why a nonce is not accepted.
 var (
-	ErrReplayed = errors.New("was seen before")
+	ErrReplayed = wire.ErrReplayed
 	ErrFull     = errors.New("too many commands in a short time")
 )
 

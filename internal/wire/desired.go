@@ -32,13 +32,14 @@ func Hash(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Validate checks that the manifest is for this device and well formed.
+// Validate checks that the manifest is for this device and well formed:
+// otherwise it is ErrOtherDevice or ErrMalformed, with what is wrong.
 func (m *Manifest) Validate(device string) error {
 	if m.Device != device {
-		return fmt.Errorf("manifest is for device %q, not %q", clip(m.Device, 80), device)
+		return fmt.Errorf("manifest is for device %q, not %q: %w", clip(m.Device, 80), device, ErrOtherDevice)
 	}
 	if m.Revision == 0 {
-		return errors.New("manifest has no revision")
+		return fmt.Errorf("manifest has no revision: %w", ErrMalformed)
 	}
 	var errs []error
 	seen := map[string]bool{}
@@ -54,7 +55,10 @@ func (m *Manifest) Validate(device string) error {
 			errs = append(errs, fmt.Errorf("deployment %q: %q is no SHA-256", clip(d.Name, 80), clip(d.SHA256, 80)))
 		}
 	}
-	return errors.Join(errs...)
+	if len(errs) > 0 {
+		return fmt.Errorf("%w: %w", ErrMalformed, errors.Join(errs...))
+	}
+	return nil
 }
 
 // DesiredState is one deployment as it should be on one device.

@@ -25,6 +25,7 @@
 //	2026-11-26  v1: key sets, which replace the keys that devices pin, and that
 //	            travel beside manifests (key-set, envelope.2, pinned-keys.2);
 //	            device-info.signingKeys, and keysRevision (device-info.2).
+//	2026-11-26  v1: why a device refuses (device-state.4).
 package wire
 
 // SchemaVersion is the value of every payload's schemaVersion field.

@@ -71,6 +71,11 @@ func payloads(t *testing.T) map[string]any {
 			Services: []ServiceState{{Name: "web", Phase: PhaseFailed, Message: "exited with code 137 (out of memory)", ContainerID: "ab12", Image: "i",
 				ImageDigest: "sha256:00", StartedAt: &at, Health: HealthUnhealthy, Reason: ReasonOutOfMemory}},
 		}}},
+		"device-state.4": DeviceState{SchemaVersion: 1, Device: "pi-1", Revision: 7, At: at, Error: "x", Warnings: []string{"disk"}, Refusal: RefusedSignature, Deployments: []DeploymentState{{
+			Name: "hello", UID: "6f1c", Generation: 3, Phase: PhaseFailed, Message: "web: exited with code 137 (out of memory)", Since: at,
+			Services: []ServiceState{{Name: "web", Phase: PhaseFailed, Message: "exited with code 137 (out of memory)", ContainerID: "ab12", Image: "i",
+				ImageDigest: "sha256:00", StartedAt: &at, Health: HealthUnhealthy, Reason: ReasonOutOfMemory}},
+		}}},
 		"pinned-keys":   PinnedKeys{SchemaVersion: 1, Keys: []ed25519.PublicKey{public}},
 		"pinned-keys.2": PinnedKeys{SchemaVersion: 1, Keys: []ed25519.PublicKey{public}, Revision: 3},
 		"device-state": DeviceState{SchemaVersion: 1, Device: "pi-1", Revision: 7, At: at, Error: "x", Deployments: []DeploymentState{{
@@ -137,7 +142,7 @@ func TestReleasedPayloadsStillDecode(t *testing.T) {
 
 // grown are examples from before fields were added: the ones that follow them
 // are full.
-var grown = []string{"envelope", "pinned-keys", "device-info", "reply", "podman-v0", "desired-state", "device-state", "device-state.2"}
+var grown = []string{"envelope", "pinned-keys", "device-info", "reply", "podman-v0", "desired-state", "device-state", "device-state.2", "device-state.3"}
 
 // TestExamplesAreFull keeps the goldens honest: a new field must be in them.
 func TestExamplesAreFull(t *testing.T) {

@@ -19,6 +19,9 @@ type DeviceState struct {
 	// Warnings are what a person should see to and the device works on
 	// regardless, such as a disk that is nearly full.
 	Warnings []string `json:"warnings,omitempty"`
+	// Refusal is the reason in Error, when the device refuses what it found
+	// in the bucket; what it runs is what it accepted last.
+	Refusal Refusal `json:"refusal,omitempty"`
 }
 
 // Phase is how far a deployment or a service is.
