@@ -3,6 +3,7 @@ package agent_test
 import (
 	"bytes"
 	"crypto/rand"
+	"fmt"
 	"io"
 	"net/http"
 	"regexp"
@@ -175,7 +176,7 @@ func TestSleep(t *testing.T) {
 	o := outage{fleet: newFleetOf(t, "127.0.0.1", issuer), clock: &issuertest.Clock{}}
 	o.device = &running{engine: newEngine(), source: &source{}, ready: make(chan struct{})}
 	client := issuer.HTTPClient()
-	client.Transport = anHour{client.Transport}
+	client.Transport = lasting{client.Transport, time.Hour}
 	source := credential.NewOIDC(credential.OIDCConfig{
 		Issuer: issuer.URL, Project: issuer.ProjectID, File: issuer.Machine("device-"+deviceID, role.Device),
 		HTTPClient: client, Clock: o.clock.Now,
@@ -197,11 +198,14 @@ func TestSleep(t *testing.T) {
 	}
 }
 
-// anHour says of every token that it lasts an hour.
-type anHour struct{ http.RoundTripper }
+// lasting says of every token how long it lasts.
+type lasting struct {
+	http.RoundTripper
+	time.Duration
+}
 
-func (a anHour) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := a.RoundTripper.RoundTrip(r)
+func (l lasting) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := l.RoundTripper.RoundTrip(r)
 	if err != nil || r.Method != http.MethodPost {
 		return resp, err
 	}
@@ -210,7 +214,8 @@ func (a anHour) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	body = regexp.MustCompile(`"expires_in":\d+`).ReplaceAll(body, []byte(`"expires_in":3600`))
+	says := fmt.Appendf(nil, `"expires_in":%d`, int(l.Seconds()))
+	body = regexp.MustCompile(`"expires_in":\d+`).ReplaceAll(body, says)
 	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	return resp, nil
 }

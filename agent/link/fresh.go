@@ -44,7 +44,7 @@ func (l *Link) direct(ctx context.Context, bucket wire.Bucket, key string) (*nat
 		hinted = l.hinted.Load()
 	}
 	for wait, tries := firstCatchUp, 0; ; wait, tries = 2*wait, tries+1 {
-		answer, err := l.nc.RequestWithContext(ctx, bucket.DirectGetSubject(key), nil)
+		answer, err := l.request(ctx, bucket.DirectGetSubject(key))
 		if err != nil || sequenceOf(answer) >= hinted {
 			return answer, err
 		}
@@ -59,6 +59,12 @@ func (l *Link) direct(ctx context.Context, bucket wire.Bucket, key string) (*nat
 		case <-time.After(wait):
 		}
 	}
+}
+
+func (l *Link) request(ctx context.Context, subject string) (*nats.Msg, error) {
+	c, done := l.use()
+	defer done()
+	return c.RequestWithContext(ctx, subject, nil)
 }
 
 // sequenceOf is 0 for an answer without a value. The server adds its headers

@@ -53,7 +53,9 @@ func (l *Link) Put(ctx context.Context, bucket wire.Bucket, key string, data []b
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	answer, err := l.nc.RequestWithContext(ctx, bucket.Subject(key), data)
+	c, done := l.use()
+	defer done()
+	answer, err := c.RequestWithContext(ctx, bucket.Subject(key), data)
 	if err != nil {
 		return fmt.Errorf("put %s into %s: %w", key, bucket, err)
 	}
@@ -78,7 +80,9 @@ func (l *Link) Put(ctx context.Context, bucket wire.Bucket, key string, data []b
 // Send publishes without waiting for anything; while there is no connection it
 // fails.
 func (l *Link) Send(subject string, data []byte) error {
-	if err := l.nc.Publish(subject, data); err != nil {
+	c, done := l.use()
+	defer done()
+	if err := c.Publish(subject, data); err != nil {
 		return fmt.Errorf("send on %s: %w", subject, err)
 	}
 	return nil

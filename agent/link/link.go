@@ -8,17 +8,13 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
-	"net"
+	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"golang.org/x/sys/unix"
 
 	"github.com/nationtech/fleetctl/internal/credential"
 	"github.com/nationtech/fleetctl/internal/wire"
@@ -34,9 +30,6 @@ const (
 	maxPings       = 1
 	firstRetry     = 500 * time.Millisecond
 	lastRetry      = 30 * time.Second
-	// renewEvery is how often a link whose credential is about to end looks
-	// for a fresh one, while the issuer does not answer.
-	renewEvery = time.Minute
 )
 
 // Config is what a Link needs.
@@ -53,48 +46,91 @@ type Config struct {
 
 // Link is a connection that is being kept up.
 type Link struct {
-	nc      *nats.Conn
+	cfg     Config
 	device  string
 	problem atomic.Pointer[error] // why there is no connection
 	hinted  atomic.Uint64         // sequence of the newest manifest that a hint told of
-	dial    *dialer
+
+	// gate is held for writing while a connection takes the place of another:
+	// what was sent by the one is then with the server before anything goes
+	// by the other.
+	gate sync.RWMutex
+	conn *conn
+
+	mu            sync.Mutex
+	subscriptions []subscription
+}
+
+// conn is one connection, and what it was made with.
+type conn struct {
+	*nats.Conn
+	dial *dialer
+	subs []*nats.Subscription
+}
+
+type subscription struct {
+	subject string
+	handle  func(*nats.Msg)
 }
 
 // Open starts connecting and returns. It fails only on a configuration that
 // can never work: a server that does not answer or refuses is tried again, for
 // ever, with a fresh credential each time.
 func Open(ctx context.Context, cfg Config) (*Link, error) {
-	dial := &dialer{ctx: ctx, source: cfg.Source}
-	l := &Link{device: cfg.Device, dial: dial}
-	dial.current.Store(&credential.Credential{})
-	failed := func(_ *nats.Conn, err error) {
-		if err == nil {
+	l := &Link{cfg: cfg, device: cfg.Device}
+	l.gate.Lock() // callbacks wait until conn is there
+	c, err := l.connect(ctx, cfg.URLs, true)
+	l.conn = c
+	l.gate.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	go l.renew(ctx)
+	return l, nil
+}
+
+// connect makes a connection to one of urls. Patient, it comes up whenever it
+// can; else only now.
+func (l *Link) connect(ctx context.Context, urls []string, patient bool) (*conn, error) {
+	c := &conn{dial: &dialer{ctx: ctx, source: l.cfg.Source}}
+	c.dial.current.Store(&credential.Credential{})
+	failed := func(nc *nats.Conn, err error) {
+		if c.dial.retired.Load() {
+			nc.Close()
 			return
 		}
-		if cause := dial.problem.Swap(nil); cause != nil {
+		if err == nil || !l.inUse(c) {
+			return
+		}
+		if cause := c.dial.problem.Swap(nil); cause != nil {
 			err = *cause // nats.go keeps the first line of the reason only
 		} else {
-			dial.refused(err)
+			c.dial.refused(err)
 		}
 		if last := l.problem.Swap(&err); last == nil || (*last).Error() != err.Error() {
-			cfg.Log.Warn("not connected", "op", "connect", "error", err)
+			l.cfg.Log.Warn("not connected", "op", "connect", "error", err)
 		}
 	}
 	connected := func(nc *nats.Conn) {
+		if !l.inUse(c) {
+			return // renew says when it is
+		}
 		l.problem.Store(nil)
-		cfg.Log.Info("connected", "op", "connect", "server", nc.ConnectedUrlRedacted())
-		cfg.Connected()
+		l.cfg.Log.Info("connected", "op", "connect", "server", nc.ConnectedUrlRedacted())
+		l.cfg.Connected()
 	}
-	nc, err := nats.Connect("", func(o *nats.Options) error {
-		o.Servers = cfg.URLs
-		o.Name = "fleet-agent " + cfg.Device
-		o.InboxPrefix = wire.InboxPrefix(cfg.Device)
-		o.TLSConfig = &tls.Config{RootCAs: cfg.Roots, MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(4)}
-		o.CustomDialer = dial
+	var err error
+	c.Conn, err = nats.Connect("", func(o *nats.Options) error {
+		o.Servers = urls
+		o.NoRandomize = !patient
+		o.Name = "fleet-agent " + l.device
+		o.InboxPrefix = wire.InboxPrefix(l.device)
+		o.TLSConfig = &tls.Config{RootCAs: l.cfg.Roots, MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(4)}
+		o.CustomDialer = c.dial
 		o.Timeout = dialTimeout
-		o.UserInfo = dial.userInfo
-		o.TokenHandler = dial.token
-		o.RetryOnFailedConnect = true
+		o.UserInfo = c.dial.userInfo
+		o.TokenHandler = c.dial.token
+		o.RetryOnFailedConnect = patient
 		o.MaxReconnect = -1
 		o.IgnoreAuthErrorAbort = true // a refusal may be over tomorrow
 		o.CustomReconnectDelayCB = reconnectDelay
@@ -107,53 +143,45 @@ func Open(ctx context.Context, cfg Config) (*Link, error) {
 		o.ReconnectErrCB = failed
 		o.DisconnectedErrCB = failed
 		o.AsyncErrorCB = func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			dial.refused(err) // nats.go says it here alone when it was connected before
-			cfg.Log.Warn("broker refused", "op", "nats", "error", err)
+			c.dial.refused(err) // nats.go says it here alone when it was connected before
+			l.cfg.Log.Warn("broker refused", "op", "nats", "error", err)
 		}
 		return nil
 	})
 	if err != nil {
+		c.dial.refused(err)
 		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}
-	l.nc = nc
-	go l.renew(ctx)
-	return l, nil
+	return c, nil
 }
 
-// renew connects anew before the server ends the link together with the
-// credential that it was made with: at a moment when the next one is there
-// already, and spread over the fleet. When there is none the link stays.
-func (l *Link) renew(ctx context.Context) {
-	for {
-		wait := renewEvery
-		if due := l.dial.current.Load().Refresh; !due.IsZero() {
-			wait = max(time.Second, min(wait, time.Until(due)))
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-		}
-		now := l.dial.current.Load()
-		if !l.Up() || now.Refresh.IsZero() || time.Now().Before(now.Refresh) {
-			continue
-		}
-		fresh, err := l.dial.source.Credential(ctx)
-		if err != nil || !fresh.Expires.After(now.Expires) {
-			continue
-		}
-		if err := l.nc.ForceReconnect(); err != nil {
-			return // closed
-		}
-	}
+// inUse says whether c is the link's connection.
+func (l *Link) inUse(c *conn) bool {
+	l.gate.RLock()
+	defer l.gate.RUnlock()
+	return l.conn == c
+}
+
+// use gives the link's connection, which stays until done is called.
+func (l *Link) use() (c *conn, done func()) {
+	l.gate.RLock()
+	return l.conn, l.gate.RUnlock
 }
 
 // Expires is when the credential ends that the link was made with; zero when it
 // does not, or there was none yet.
-func (l *Link) Expires() time.Time { return l.dial.current.Load().Expires }
+func (l *Link) Expires() time.Time {
+	c, done := l.use()
+	defer done()
+	return c.dial.current.Load().Expires
+}
 
 // Up says whether there is a connection now.
-func (l *Link) Up() bool { return l.nc.IsConnected() }
+func (l *Link) Up() bool {
+	c, done := l.use()
+	defer done()
+	return c.IsConnected()
+}
 
 // Problem gives why there is no connection; nil while there is one.
 func (l *Link) Problem() error {
@@ -163,102 +191,40 @@ func (l *Link) Problem() error {
 	return nil
 }
 
-// Subscribe calls handle for each message on subject, one at a time.
+// Subscribe calls handle for each message on subject, one at a time. While a
+// connection takes the place of another a message may come twice, and never
+// out of order.
 func (l *Link) Subscribe(subject string, handle func(subject string, data []byte)) error {
 	hints := subject == wire.HintSubject(l.device)
-	_, err := l.nc.Subscribe(subject, func(m *nats.Msg) {
+	s := subscription{subject, func(m *nats.Msg) {
 		if hints {
 			l.noteHint(m)
 		}
 		handle(m.Subject, m.Data)
-	})
+	}}
+	l.mu.Lock() // not while a connection takes over what there is
+	defer l.mu.Unlock()
+	c, done := l.use()
+	defer done()
+	sub, err := c.Conn.Subscribe(s.subject, s.handle)
 	if err != nil {
 		return fmt.Errorf("subscribe to %s: %w", subject, err)
 	}
+	c.subs = append(c.subs, sub)
+	l.subscriptions = append(l.subscriptions, s)
 	return nil
 }
 
 // Close sends what is under way, for as long as ctx allows, and disconnects.
 func (l *Link) Close(ctx context.Context) error {
-	defer l.nc.Close()
-	if !l.Up() {
+	c, done := l.use()
+	defer done()
+	defer c.Conn.Close()
+	if !c.IsConnected() {
 		return nil
 	}
-	if err := l.nc.FlushWithContext(ctx); err != nil {
+	if err := c.FlushWithContext(ctx); err != nil {
 		return fmt.Errorf("flush connection: %w", err)
 	}
 	return nil
 }
-
-// reconnectDelay is asked for once all servers have been tried. Half of it is
-// jitter: a fleet that lost its broker comes back spread out.
-func reconnectDelay(attempts int) time.Duration {
-	d := lastRetry
-	if attempts < 7 {
-		d = min(lastRetry, firstRetry<<max(0, attempts-1))
-	}
-	return d/2 + rand.N(d/2)
-}
-
-// dialer asks for a credential before it dials, so that a source that cannot
-// give one is the error of the attempt.
-type dialer struct {
-	ctx     context.Context
-	source  credential.Source
-	current atomic.Pointer[credential.Credential]
-	problem atomic.Pointer[error]
-}
-
-// Dial implements nats.CustomDialer.
-func (d *dialer) Dial(network, address string) (net.Conn, error) {
-	c, err := d.source.Credential(d.ctx)
-	if err != nil {
-		d.problem.Store(&err)
-		return nil, fmt.Errorf("get credential: %w", err)
-	}
-	d.current.Store(&c)
-	ctx, cancel := context.WithTimeout(d.ctx, dialTimeout)
-	defer cancel()
-	// No keep-alives: Go's, every 15 s, would be most of an idle device's traffic.
-	tcp := net.Dialer{KeepAlive: -1, Control: boundAcknowledgement}
-	conn, err := tcp.DialContext(ctx, network, address)
-	if err != nil && d.ctx.Err() != nil {
-		err = errors.Join(err, d.ctx.Err())
-	}
-	return conn, err
-}
-
-// boundAcknowledgement sets TCP_USER_TIMEOUT (RFC 5482, tcp(7)).
-func boundAcknowledgement(_, _ string, raw syscall.RawConn) error {
-	var err error
-	ctlErr := raw.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unacknowledged.Milliseconds()))
-	})
-	return errors.Join(ctlErr, err)
-}
-
-// refused tells a source that the server did not take its credential.
-func (d *dialer) refused(err error) {
-	if source, ok := d.source.(credential.Refusable); ok && isRefusal(err) {
-		source.Refused()
-	}
-}
-
-func isRefusal(err error) bool {
-	for _, refusal := range []error{nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked} {
-		if errors.Is(err, refusal) {
-			return true
-		}
-	}
-	return false
-}
-
-// SkipTLSHandshake is false: nats.go does the handshake.
-func (d *dialer) SkipTLSHandshake() bool { return false }
-
-func (d *dialer) userInfo() (user, password string) {
-	c := d.current.Load()
-	return c.User, c.Password.Reveal()
-}
-
-func (d *dialer) token() string { return d.current.Load().Token.Reveal() }

@@ -91,7 +91,8 @@ func newFleetLimited(t testing.TB, ca *pki.CA, on plane, limits presence.Limits)
 		return f.denied[device]
 	}
 	f.presence = must(presence.Start(t.Context(), must(f.broker.ConnectPresence())(t), testLog(t), presence.Options{
-		Denied: denied,
+		Handover: time.Second,
+		Denied:   denied,
 		Flapping: func(device string) {
 			f.mu.Lock()
 			defer f.mu.Unlock()

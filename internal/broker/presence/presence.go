@@ -32,6 +32,11 @@ const (
 	relistRetry = 2 * time.Second
 )
 
+// Handover is how long two connections of a device may be there at once: one
+// that renews its token opens the next before it closes the last. Of more than
+// two the older ones end at once.
+const Handover = 10 * time.Second
+
 // Connection is one device's link.
 type Connection struct {
 	Device string
@@ -51,6 +56,8 @@ type Options struct {
 	// where the two are in different processes, a device that was let in a
 	// moment after its enrolment would be thrown out.
 	Settle time.Duration
+	// Handover is for tests; 0 means Handover.
+	Handover time.Duration
 	// Flapping is told when two machines seem to share an id: they throw each
 	// other out again and again. May be nil.
 	Flapping func(device string)
@@ -73,6 +80,9 @@ type Tracker struct {
 // Start follows connections until ctx ends. Those that were there before are
 // known about a second later.
 func Start(ctx context.Context, nc *nats.Conn, log *slog.Logger, opt Options) (*Tracker, error) {
+	if opt.Handover == 0 {
+		opt.Handover = Handover
+	}
 	t := &Tracker{nc: nc, log: log, opt: opt, table: newTable(), watchers: map[*watcher]struct{}{}}
 	// One channel for both subjects keeps their order.
 	events := make(chan *nats.Msg, eventBacklog)
@@ -199,9 +209,12 @@ func (t *Tracker) connected(c Connection) {
 	t.count(eventConnect, 1)
 	t.count(eventReplaced, len(older))
 	t.tell(c.Device)
-	for _, o := range older {
-		t.log.Info("connection replaced by a newer one", "op", "presence", "device", o.Device, "host", o.Host, "newer", c.Host)
-		go t.end(o)
+	for i, o := range older {
+		if i == 0 {
+			time.AfterFunc(t.opt.Handover, func() { t.endReplaced(o) })
+		} else {
+			go t.endReplaced(o)
+		}
 	}
 	if t.opt.Denied != nil && t.opt.Denied(c.Device) {
 		time.AfterFunc(t.opt.Settle, func() { t.endDenied(c) })
@@ -213,6 +226,18 @@ func (t *Tracker) connected(c Connection) {
 			t.opt.Flapping(c.Device)
 		}
 	}
+}
+
+// endReplaced ends a link that is still there beside a newer one.
+func (t *Tracker) endReplaced(o Connection) {
+	t.mu.Lock()
+	newest, there := t.table.replaces(o)
+	t.mu.Unlock()
+	if !there {
+		return
+	}
+	t.log.Info("connection replaced by a newer one", "op", "presence", "device", o.Device, "host", o.Host, "newer", newest.Host)
+	t.end(o)
 }
 
 // endDenied ends the link of a device that still may not be here.

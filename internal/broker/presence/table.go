@@ -1,6 +1,9 @@
 package presence
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Flapping is flapCount replaced connections of one id within flapWindow.
 const (
@@ -40,8 +43,8 @@ func newTable() table {
 	return table{devices: map[string]map[connKey]Connection{}, swaps: map[string][]time.Time{}, gone: map[connKey]bool{}}
 }
 
-// add records c and gives the links of its device that are to end, which can
-// be c itself.
+// add records c and gives the links of its device that are to end, the newest
+// of them first; c itself can be one.
 func (t *table) add(c Connection) (older []Connection) {
 	links := t.devices[c.Device]
 	if links == nil {
@@ -58,6 +61,12 @@ func (t *table) add(c Connection) (older []Connection) {
 			older = append(older, o)
 		}
 	}
+	slices.SortFunc(older, func(a, b Connection) int {
+		if a.newerThan(b) {
+			return -1
+		}
+		return 1
+	})
 	return older
 }
 
@@ -69,6 +78,16 @@ func (t *table) remove(c Connection) {
 	if len(t.devices[c.Device]) == 0 {
 		delete(t.devices, c.Device)
 	}
+}
+
+// replaces gives the newer link of the device of o; there is false when there is
+// none, or o is gone.
+func (t *table) replaces(o Connection) (newest Connection, there bool) {
+	if _, known := t.devices[o.Device][o.key()]; !known {
+		return newest, false
+	}
+	newest, _ = t.newest(o.Device)
+	return newest, newest.key() != o.key()
 }
 
 func (t *table) newest(device string) (newest Connection, ok bool) {

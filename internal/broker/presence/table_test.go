@@ -30,6 +30,26 @@ func TestNewestDoesNotDependOnOrder(t *testing.T) {
 	}
 }
 
+func TestWhoIsReplaced(t *testing.T) {
+	tb := newTable()
+	var older []Connection
+	for cid := range uint64(3) {
+		older = tb.add(link("a", cid, time.Duration(cid)*time.Second))
+	}
+	if len(older) != 2 || older[0].CID != 1 || older[1].CID != 0 {
+		t.Errorf("the newest of the older is not first: %+v", older)
+	}
+	for cid, want := range []bool{true, true, false} {
+		if newest, there := tb.replaces(link("a", uint64(cid), time.Duration(cid)*time.Second)); there != want || there && newest.CID != 2 {
+			t.Errorf("connection %d: replaced %v by %+v", cid, there, newest)
+		}
+	}
+	tb.remove(link("a", 0, 0))
+	if _, there := tb.replaces(link("a", 0, 0)); there {
+		t.Error("a connection that ended by itself is still replaced")
+	}
+}
+
 func TestListingDoesNotReviveWhatEnded(t *testing.T) {
 	tb := newTable()
 	stays, vanished, ends := link("a", 1, 0), link("a", 2, 0), link("a", 3, 0)
