@@ -206,7 +206,7 @@ func (l *Link) Subscribe(subject string, handle func(subject string, data []byte
 	defer l.mu.Unlock()
 	c, done := l.use()
 	defer done()
-	sub, err := c.Conn.Subscribe(s.subject, s.handle)
+	sub, err := c.Subscribe(s.subject, s.handle)
 	if err != nil {
 		return fmt.Errorf("subscribe to %s: %w", subject, err)
 	}
@@ -219,7 +219,7 @@ func (l *Link) Subscribe(subject string, handle func(subject string, data []byte
 func (l *Link) Close(ctx context.Context) error {
 	c, done := l.use()
 	defer done()
-	defer c.Conn.Close()
+	defer c.Close()
 	if !c.IsConnected() {
 		return nil
 	}
