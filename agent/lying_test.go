@@ -158,7 +158,9 @@ func TestLyingBroker(t *testing.T) {
 		{"a state edited", func(next []byte) {
 			_, _ = l.store.PutDesired(t.Context(), deviceID, "web", bytes.Replace(next, []byte("example.com/web"), []byte("example.com/evil"), 1), kv.Any)
 		}, wire.RefusedContent},
-		{"a state from before", func([]byte) { _, _ = l.store.PutDesired(t.Context(), deviceID, "web", l.history[0].states["web"], kv.Any) }, wire.RefusedContent},
+		{"a state from before", func([]byte) {
+			_, _ = l.store.PutDesired(t.Context(), deviceID, "web", l.history[0].states["web"], kv.Any)
+		}, wire.RefusedContent},
 		{"a state cut", func(next []byte) { _, _ = l.store.PutDesired(t.Context(), deviceID, "web", next[:len(next)/2], kv.Any) }, wire.RefusedContent},
 		{"a state deleted", func([]byte) { _ = l.store.Delete(t.Context(), deviceID, "web", kv.Any) }, wire.RefusedMissing},
 		{"another deployment's state", func([]byte) { _, _ = l.store.PutDesired(t.Context(), deviceID, "web", l.desired["db"], kv.Any) }, wire.RefusedContent},
