@@ -30,7 +30,7 @@ func (o *Options) Chart() (map[string][]byte, error) {
 	for _, v := range chartValues(o) {
 		v.mark(&marked)
 	}
-	objects, err := marked.Objects(Cluster{OpenShift: o.Expose == ExposeRoute, ServiceMonitor: true}, nil)
+	objects, err := marked.Objects(Cluster{OpenShift: o.Expose == ExposeRoute, ServiceMonitor: true, PrometheusRule: true}, nil)
 	if err != nil {
 		return nil, err
 	}

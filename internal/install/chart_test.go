@@ -59,7 +59,7 @@ func TestChartIsWhatInstallApplies(t *testing.T) {
 			}
 			helm(t, "lint", "--strict", dir)
 			rendered := documents(t, helm(t, "template", "fleet", dir, "--namespace", o.Namespace, "--api-versions", "monitoring.coreos.com/v1"))
-			objects, err := o.Objects(Cluster{OpenShift: o.Expose == ExposeRoute, ServiceMonitor: true}, nil)
+			objects, err := o.Objects(Cluster{OpenShift: o.Expose == ExposeRoute, ServiceMonitor: true, PrometheusRule: true}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

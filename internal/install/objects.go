@@ -57,7 +57,10 @@ func (o *Options) Objects(c Cluster, secrets Secrets) ([]client.Object, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, o.serviceMonitor(), o.prometheusRule(), dashboard)
+		all = append(all, o.serviceMonitor(), dashboard)
+	}
+	if c.PrometheusRule {
+		all = append(all, o.prometheusRule())
 	}
 	return all, nil
 }

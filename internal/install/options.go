@@ -192,5 +192,6 @@ type Cluster struct {
 	// it has none yet.
 	FirstUser, FirstGroup int64
 	CloudNativePG         bool // runs PostgreSQL
-	ServiceMonitor        bool // the Prometheus operator is there
+	ServiceMonitor        bool // the Prometheus operator is there, or one that has its kinds
+	PrometheusRule        bool // likewise
 }

@@ -229,10 +229,11 @@ func (i *Installer) Cluster(context.Context) (Cluster, error) {
 		return err == nil, err
 	}
 	var c Cluster
-	var errs [3]error
+	var errs [4]error
 	c.OpenShift, errs[0] = has("security.openshift.io", "v1", "SecurityContextConstraints")
 	c.ServiceMonitor, errs[1] = has("monitoring.coreos.com", "v1", "ServiceMonitor")
 	c.CloudNativePG, errs[2] = has(postgresKind().Group, postgresKind().Version, postgresKind().Kind)
+	c.PrometheusRule, errs[3] = has("monitoring.coreos.com", "v1", "PrometheusRule")
 	if err := errors.Join(errs[:]...); err != nil {
 		return c, fmt.Errorf("look at what the cluster can do: %w", err)
 	}
