@@ -34,6 +34,7 @@ func newCore(mgr manager.Manager, watcher client.WithWatch, o Options) *core {
 	counters := newCounters()
 	desired := &inlet[string]{}
 	store := countedStore{o.Store, counters.writes}
+	limiter := throttle.New(isOverload, time.Now)
 	return &core{
 		client: mgr.GetClient(), store: store, links: o.Links, identities: o.Identities, recorder: mgr.GetEventRecorder(v1alpha1.ManagerOperator),
 		log: o.Log, now: time.Now, timing: o.Timing,
@@ -42,7 +43,7 @@ func newCore(mgr manager.Manager, watcher client.WithWatch, o Options) *core {
 		materials:  newMaterials(mgr.GetAPIReader(), watcher, o.Log, desired.add),
 		registry:   newRegistry(o.Timing),
 		departures: newDepartures(),
-		limiter:    throttle.New(isOverload, time.Now),
+		limiter:    limiter,
 		events:     newEventLimits(),
 		counters:   counters,
 
@@ -51,7 +52,7 @@ func newCore(mgr manager.Manager, watcher client.WithWatch, o Options) *core {
 		rollouts:    &inlet[types.NamespacedName]{},
 		desired:     desired,
 		devices:     &inlet[string]{},
-		patient:     newDrip(o.Timing.PatientRate),
+		patient:     newDrip(func() int { return int(float64(o.Timing.PatientRate) * limiter.Ease()) }),
 		loaded:      make(chan struct{}),
 	}
 }

@@ -10,14 +10,14 @@ import (
 // however often it was added. What may wait goes through it: a fleet whose
 // states change all the time must not turn each change into a write to the API.
 type drip struct {
-	rate int
+	rate func() int // a second
 
 	mu      sync.Mutex
 	waiting []string
 	listed  map[string]struct{}
 }
 
-func newDrip(rate int) *drip { return &drip{rate: rate, listed: map[string]struct{}{}} }
+func newDrip(rate func() int) *drip { return &drip{rate: rate, listed: map[string]struct{}{}} }
 
 func (d *drip) add(device string) {
 	d.mu.Lock()
@@ -59,7 +59,7 @@ func (d *drip) run(ctx context.Context, pass func(device string)) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			for _, device := range d.take(max(1, d.rate/dripsPerSecond)) {
+			for _, device := range d.take(max(1, d.rate()/dripsPerSecond)) {
 				pass(device)
 			}
 		}

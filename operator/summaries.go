@@ -28,9 +28,11 @@ type summaryReconciler struct {
 	budget *rate.Limiter
 }
 
-// The budget of status writes of Deployments, a second.
+// The budget of status writes of Deployments, a second: less of it while the API
+// server is slow, down to summaryLeast.
 const (
 	summaryRate  = 60
+	summaryLeast = 15
 	summaryBurst = 100
 )
 
@@ -58,6 +60,7 @@ func (r summaryReconciler) Reconcile(ctx context.Context, key types.NamespacedNa
 	if wait := r.pace.wait(key, r.now()); wait > 0 {
 		return reconcile.Result{RequeueAfter: wait}, nil
 	}
+	r.budget.SetLimit(rate.Limit(max(summaryLeast, summaryRate*r.limiter.Ease())))
 	if err := r.budget.Wait(ctx); err != nil {
 		return reconcile.Result{}, nil //nolint:nilerr // ctx has ended
 	}

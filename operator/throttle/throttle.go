@@ -37,7 +37,8 @@ type Limiter struct {
 	bucket *rate.Limiter
 
 	mu      sync.Mutex
-	reduced time.Time // when the rate was last decreased
+	reduced time.Time     // when the rate was last decreased
+	usual   time.Duration // of an answer, of late
 }
 
 // New gives a limiter. overloaded says whether an error means that the server
@@ -60,9 +61,27 @@ func (l *Limiter) Do(ctx context.Context, fn func(context.Context) error) error 
 // Rate is the present limit in calls per second.
 func (l *Limiter) Rate() float64 { return float64(l.bucket.Limit()) }
 
+// quick is an answer of a server that has nothing else to do; memory is how many
+// answers the usual one is made of.
+const (
+	quick  = 10 * time.Millisecond
+	memory = 32
+)
+
+// Ease is 1 while the server answers quickly, and less the longer its answers
+// take: half of it for twice the time. It is for work that may as well be done
+// less often: on a machine that is busy with something else, that something
+// matters more.
+func (l *Limiter) Ease() float64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return min(1, float64(quick)/float64(max(l.usual, 1)))
+}
+
 func (l *Limiter) observe(took time.Duration, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.usual += (took - l.usual) / memory
 	rate := l.bucket.Limit()
 	switch overload := err != nil && (l.overloaded(err) || errors.Is(err, context.DeadlineExceeded) || os.IsTimeout(err)); {
 	case !overload && took <= slow:

@@ -70,3 +70,28 @@ func TestDoStopsWaitingWithItsContext(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestEaseFollowsTheServer(t *testing.T) {
+	l := New(func(error) bool { return false }, time.Now)
+	answers := func(took time.Duration) float64 {
+		for range 10 * memory {
+			l.observe(took, nil)
+		}
+		return l.Ease()
+	}
+	if got := l.Ease(); got != 1 {
+		t.Errorf("before the first answer: %v", got)
+	}
+	if got := answers(quick / 2); got != 1 {
+		t.Errorf("quick answers: %v", got)
+	}
+	if got := answers(4 * quick); got < 0.24 || got > 0.26 {
+		t.Errorf("four times as slow: %v", got)
+	}
+	if l.observe(0, nil); l.Ease() > 0.3 {
+		t.Errorf("one quick answer: %v", l.Ease())
+	}
+	if got := answers(0); got != 1 {
+		t.Errorf("quick again: %v", got)
+	}
+}

@@ -63,8 +63,10 @@ func openStore(ctx context.Context, dir string, log zapcore.Core) (_ *store, err
 	cfg.TickMs, cfg.ElectionMs = 20, 200
 	cfg.QuotaBackendBytes = quotaBytes
 	cfg.EnableGRPCGateway = false
-	// Default of Kubernetes' own manifests; the API server compacts by itself.
-	cfg.SnapshotCount = 10_000
+	// What was written since the last snapshot, and some before it for members
+	// that fell behind, is kept in memory as it was written. There are no
+	// others, and 15,000 writes, the defaults, are 100 MB of Devices.
+	cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = 1000, 1
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(log))
 
 	if s.etcd, err = embed.StartEtcd(cfg); err != nil {
