@@ -43,7 +43,7 @@ func (r *Runtime) Start(ctx context.Context, t wire.Target) error {
 }
 
 // stoppedByHand is what is reported of a service after Stop.
-const stoppedByHand = "stopped by hand"
+const stoppedByHand = wire.StoppedByHand
 
 // services gives the keys that t is about, whether they have a container or
 // not.

@@ -19,7 +19,6 @@ import (
 	"github.com/nationtech/fleetctl/internal/hint"
 	"github.com/nationtech/fleetctl/internal/identity/role"
 	"github.com/nationtech/fleetctl/internal/serverapi/apiclient"
-	"github.com/nationtech/fleetctl/internal/wire"
 	"github.com/nationtech/fleetctl/operator/rollout/control"
 )
 
@@ -33,7 +32,9 @@ type AuditLog interface {
 // comes from; the HTTPS API and Kubernetes check the role again.
 func (d *Dashboard) actions(mux *http.ServeMux) {
 	mux.Handle("POST /devices/{id}/ping", d.does(role.Operator, d.ping))
-	mux.Handle("POST /devices/{id}/restart", d.does(role.Operator, d.restart))
+	for name, action := range runningActions {
+		mux.Handle("POST /devices/{id}/"+name, d.does(role.Operator, d.running(action)))
+	}
 	for name, action := range map[string]rolloutAction{
 		"pause":  {"rollout pause", "Paused.", "It is paused already.", control.Pause},
 		"resume": {"rollout resume", "Resumed.", "It is not paused.", control.Resume},
@@ -54,15 +55,6 @@ func (d *Dashboard) ping(w http.ResponseWriter, r *http.Request, who *session.Se
 		return refusedByAPI(err)
 	}
 	d.done(w, r, who, fmt.Sprintf("%s answered in %.0f ms.", p.DeviceID, p.RoundTripMillis))
-	return nil
-}
-
-func (d *Dashboard) restart(w http.ResponseWriter, r *http.Request, who *session.Session) error {
-	t := wire.Target{Deployment: r.PostFormValue("deployment"), Service: r.PostFormValue("service")}
-	if err := d.api.Restart(r.Context(), r.PathValue("id"), t); err != nil {
-		return refusedByAPI(err)
-	}
-	d.done(w, r, who, t.Deployment+" was restarted on "+r.PathValue("id")+".")
 	return nil
 }
 

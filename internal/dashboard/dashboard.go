@@ -46,6 +46,7 @@ type Dashboard struct {
 	marks  []byte // key of what stands for hidden values
 	hub    *hub
 	api    *apiclient.Client
+	probes *prober
 	synced chan struct{}
 
 	stopping context.Context // ends when the server shuts down
@@ -94,6 +95,7 @@ func (d *Dashboard) Stop() { d.stop() }
 // which they act.
 func (d *Dashboard) Handler(api http.Handler) http.Handler {
 	d.api = apiclient.NewInProcess(api, tokenOf, addressOf)
+	d.probes = &prober{ask: d.api.Probe}
 	mux := http.NewServeMux()
 	mux.Handle("GET "+assets.Prefix, d.assets)
 	mux.HandleFunc("GET /auth/signin", d.signIn)

@@ -23,7 +23,7 @@ import (
 const (
 	// deviceLook is how often a device's page asks for what only the device
 	// and its connection say.
-	deviceLook    = time.Second
+	deviceLook    = 500 * time.Millisecond
 	historyLength = 20
 	apiPatience   = 3 * time.Second
 )
@@ -56,6 +56,9 @@ func (d *Dashboard) device(r *http.Request, who *session.Session, snap *fleet.Sn
 					return nil // it is gone: the page stays as it was
 				}
 				now.User.CanOperate = who.Allows(role.Operator)
+				if now.Known != nil && now.Known.Connected {
+					now.SilentSince = d.probes.look(ctx, name)
+				}
 				return []part{{"device-top", view.DeviceTop(now)}, {"works", view.DeviceWorks(now)}, {"conditions", view.DeviceConditions(now)}}
 			},
 		},

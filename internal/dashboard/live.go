@@ -102,14 +102,8 @@ func (h *hub) run(ctx context.Context, t *topic) {
 		defer ticker.Stop()
 		tick = ticker.C
 	}
-	pace := time.NewTimer(0)
-	defer pace.Stop()
 	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-pace.C:
-		}
+		began := time.Now()
 		snap := h.store.Snapshot()
 		t.publish(snap.Version, h.renderParts(ctx, t.view, snap))
 		select {
@@ -118,7 +112,12 @@ func (h *hub) run(ctx context.Context, t *topic) {
 		case <-tick:
 		case <-h.store.Changed(snap.Version):
 		}
-		pace.Reset(livePace)
+		// What happens to a view that was quiet is shown at once.
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(livePace - time.Since(began)):
+		}
 	}
 }
 

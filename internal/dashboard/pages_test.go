@@ -7,11 +7,14 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/nationtech/fleetctl/internal/dashboard/fleet"
+	"github.com/nationtech/fleetctl/internal/serverapi/api"
 	"github.com/nationtech/fleetctl/internal/wire"
 	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
 )
@@ -171,6 +174,37 @@ func TestPagesAreLive(t *testing.T) {
 	logs := f.stream(b, "/live/devices/pi-00007/logs?deployment=signage&service=signage")
 	logs("GET /stream/3")
 	logs("&lt;b&gt;slow")
+}
+
+// TestSilentDevice: that a device does not answer is on its page before the
+// server knows that its connection is gone.
+func TestSilentDevice(t *testing.T) {
+	var silent atomic.Bool
+	mux := http.NewServeMux()
+	f := start(t, "127.0.0.1:0", mux)
+	play(f.store, 40, 4)
+	mux.Handle("/", playedAPI(f.store.Snapshot))
+	mux.HandleFunc("GET /v1/devices/{id}/probe", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if silent.Load() {
+			w.WriteHeader(http.StatusGatewayTimeout)
+			_ = json.NewEncoder(w).Encode(api.ErrorBody{Error: api.Error{Code: api.CodeDeviceNoAnswer, Message: "the device did not answer in time"}})
+			return
+		}
+		_ = json.NewEncoder(w).Encode(api.Ping{SchemaVersion: api.SchemaVersion, DeviceID: r.PathValue("id"), RoundTripMillis: 38})
+	})
+	var ready string
+	for _, d := range f.store.Snapshot().Devices {
+		if d.State == fleet.Ready {
+			ready = d.Name
+		}
+	}
+	page := f.stream(f.signedIn("vera"), "/live/devices/"+ready)
+	page("badge ready")
+	silent.Store(true)
+	page("No answer")
+	silent.Store(false)
+	page("badge ready")
 }
 
 // TestStreamsEndWithTheServer, so that it can stop.

@@ -83,7 +83,9 @@ func playedAPI(snapshot func() *fleet.Snapshot) http.Handler {
 	mux.HandleFunc("POST /v1/devices/{id}/commands/ping", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, api.Ping{SchemaVersion: 1, DeviceID: r.PathValue("id"), RoundTripMillis: 38.4})
 	})
-	mux.HandleFunc("POST /v1/devices/{id}/commands/restart", func(http.ResponseWriter, *http.Request) {})
+	for _, verb := range []string{"restart", "stop", "start"} {
+		mux.HandleFunc("POST /v1/devices/{id}/commands/"+verb, func(http.ResponseWriter, *http.Request) {})
+	}
 	mux.HandleFunc("POST /v1/devices/{id}/commands/logs", func(w http.ResponseWriter, r *http.Request) {
 		for i := 0; r.Context().Err() == nil; i++ {
 			line := fmt.Sprintf("%s GET /stream/%d 200 %d ms\n", time.Now().UTC().Format("15:04:05.000"), i%7, 3+i%19)

@@ -20,6 +20,8 @@ type handlers struct {
 	cfg  Config
 	busy chan struct{} // a slot for each request in work
 	long chan struct{} // and for each of them that may take any time
+
+	probes probes
 }
 
 // call is one authenticated request about one device, or about the fleet.
@@ -56,6 +58,7 @@ func (h *handlers) routes() http.Handler {
 		return api.Version{SchemaVersion: api.SchemaVersion, Version: cfg.Version}, nil
 	}))
 	mux.HandleFunc("GET /v1/devices/{id}", h.about(role.Viewer, h.getDevice))
+	mux.HandleFunc("GET /v1/devices/{id}/probe", h.about(role.Viewer, h.probe))
 	mux.HandleFunc("POST /v1/devices/{id}/enrolment", h.audited(role.Admin, "enrol", h.enrol))
 	// On record as well: a preview holds the device's secret.
 	mux.HandleFunc("POST /v1/devices/{id}/enrolment/preview", h.audited(role.Admin, "preview enrolment", h.preview))

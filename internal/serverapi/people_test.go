@@ -43,6 +43,7 @@ func TestRoles(t *testing.T) {
 		do   func(*apiclient.Client) error
 	}{
 		{"look", role.Viewer, func(a *apiclient.Client) error { _, err := a.Device(ctx, "pi-1"); return err }},
+		{"probe", role.Viewer, func(a *apiclient.Client) error { _, err := a.Probe(ctx, "pi-1"); return err }},
 		{"ping", role.Operator, func(a *apiclient.Client) error { _, err := a.Ping(ctx, "pi-1"); return err }},
 		{"enrol", role.Admin, func(a *apiclient.Client) error {
 			_, err := a.Enrol(ctx, "pi-1", api.EnrolmentRequest{MachineID: machineA})

@@ -36,6 +36,10 @@ const (
 	PhaseRemoving Phase = "Removing" // no longer desired, still there
 )
 
+// StoppedByHand is the message of a service that is PhaseStopped because of
+// VerbStop, and stays so until VerbStart or VerbRestart.
+const StoppedByHand = "stopped by hand"
+
 // DeploymentState is one deployment on one device.
 type DeploymentState struct {
 	Name       string         `json:"name"`

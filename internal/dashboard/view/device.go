@@ -21,9 +21,12 @@ type DeviceData struct {
 	Works  []Work
 	// Known is what the server knows beside the object; nil when it could not
 	// be asked.
-	Known   *api.Device
-	History []Event
-	Logs    *LogTarget // whose output is shown; nil for none
+	Known *api.Device
+	// SilentSince is when a device that counts as connected last answered,
+	// while it does not; zero otherwise.
+	SilentSince time.Time
+	History     []Event
+	Logs        *LogTarget // whose output is shown; nil for none
 }
 
 // as is the same for who looks at the page.
@@ -31,6 +34,9 @@ func (d DeviceData) as(u *User) DeviceData {
 	d.User = u
 	return d
 }
+
+// silent says that the device counts as connected and does not answer.
+func (d DeviceData) silent() bool { return !d.SilentSince.IsZero() }
 
 // Work is one deployment on the device, as it should be and as it is.
 type Work struct {
@@ -98,6 +104,38 @@ func (w Work) why() string {
 		return "the device has not reported it yet"
 	}
 	return w.State.Message
+}
+
+// workAction is something to do with a deployment on one device.
+type workAction struct{ name, title, question string }
+
+// actions are those that make sense now.
+func (w Work) actions(device string) []workAction {
+	if w.Deployment == nil || w.State == nil {
+		return nil
+	}
+	here := w.Name + " on " + device
+	stop := workAction{"stop", "Stop", "Stop " + here + "? It stays stopped, over reboots and new versions too, until somebody starts it."}
+	start := workAction{"start", "Start", ""}
+	restart := workAction{"restart", "Restart", "Restart " + here + "?"}
+	switch stopped := w.stoppedByHand(); {
+	case stopped == 0:
+		return []workAction{restart, stop}
+	case stopped == len(w.State.Services):
+		return []workAction{start}
+	}
+	return []workAction{start, restart, stop}
+}
+
+// stoppedByHand is how many of its services somebody stopped.
+func (w Work) stoppedByHand() int {
+	n := 0
+	for _, s := range w.State.Services {
+		if s.Phase == wire.PhaseStopped && s.Message == wire.StoppedByHand {
+			n++
+		}
+	}
+	return n
 }
 
 // AuditEvents are records of what people did with a device.

@@ -84,7 +84,7 @@ type Device struct {
 	State         *wire.DeviceState `json:"state,omitempty"`
 }
 
-// Ping answers POST /v1/devices/{id}/commands/ping.
+// Ping answers POST /v1/devices/{id}/commands/ping and GET /v1/devices/{id}/probe.
 type Ping struct {
 	SchemaVersion   int     `json:"schemaVersion"`
 	DeviceID        string  `json:"deviceId"`

@@ -147,6 +147,13 @@ func (c *Client) Ping(ctx context.Context, device string) (p api.Ping, err error
 	return p, c.device(ctx, "ping", http.MethodPost, device, nil, &p, "commands", string(wire.VerbPing))
 }
 
+// Probe asks for a sign of life, as Ping does and with the same refusals. It
+// is for who looks at a device: it is on no record and takes no more than a
+// viewer's role, and an answer of a moment ago will do.
+func (c *Client) Probe(ctx context.Context, device string) (p api.Ping, err error) {
+	return p, c.device(ctx, "probe", http.MethodGet, device, nil, &p, "probe")
+}
+
 func (c *Client) device(ctx context.Context, what, method, device string, in, out any, path ...string) error {
 	if err := wire.ValidateDeviceID(device); err != nil {
 		return hint.WithCode(err, hint.CodeUsage)
