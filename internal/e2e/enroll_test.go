@@ -211,41 +211,52 @@ func (c *controlPlane) connected(t testing.TB, id string, since *time.Time) func
 	}
 }
 
+// agentImage makes the host one with the agent on it and no identity.
+func (c *controlPlane) agentImage(t testing.TB, h *testhost.Host, id string, more ...string) {
+	t.Helper()
+	c.onboard(t, h, id, more...)
+	c.fleetctl(t, "revoke", id, "--yes")
+	h.Sh(t, "systemctl disable --now fleet-agent && rm -f /etc/fleet-agent/*")
+}
+
+// askToJoin has the host ask, and gives the code that its screen shows. wait
+// gives the exit code, and on the next lines what was printed.
+func (c *controlPlane) askToJoin(t *testing.T, h *testhost.Host, flags string) (code string, wait func() (string, error)) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	t.Cleanup(cancel)
+	done := make(chan struct{})
+	var out string
+	var err error
+	go func() {
+		defer close(done)
+		r, failed := h.Run(ctx, "fleet-agent join --server "+c.endpoint(t, "apiURL")+" "+flags+" >/run/join.log 2>&1; echo $?")
+		out, err = strings.TrimSpace(r.Stdout), failed
+	}()
+	eventually(t, 30*time.Second, "a code on the screen", func() error {
+		screen := h.Sh(t, "cat /run/issue.d/fleet-agent.issue 2>/dev/null || true")
+		_, rest, ok := strings.Cut(screen, "--code ")
+		if code, _, _ = strings.Cut(rest, "\n"); !ok || code == "" {
+			return fmt.Errorf("the screen shows %q; %s", screen, h.Sh(t, "cat /run/join.log 2>/dev/null || true"))
+		}
+		return nil
+	})
+	return code, func() (string, error) {
+		<-done
+		return out + "\n" + h.Sh(t, "cat /run/join.log"), err
+	}
+}
+
 // TestJoin is a device that asks by itself, with nobody's credentials on it.
 func TestJoin(t *testing.T) {
 	h := testhost.Start(t, testhost.Options{Suite: "trixie", Podman: true, Hostname: "pi-b"})
 	c := startControlPlane(t)
-	// An image with the agent in it: everything but an identity.
-	c.onboard(t, h, "pi-b")
-	c.fleetctl(t, "revoke", "pi-b", "--yes")
-	h.Sh(t, "systemctl disable --now fleet-agent && rm -f /etc/fleet-agent/*")
-	server, ca := c.endpoint(t, "apiURL"), c.endpoint(t, "caFingerprint")
-
-	ask := func(t *testing.T, more string) (code string, wait func() (string, error)) {
+	c.agentImage(t, h, "pi-b")
+	ask := func(t *testing.T, flags string) (code string, wait func() (string, error)) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-		t.Cleanup(cancel)
-		done := make(chan struct{})
-		var out string
-		var err error
-		go func() {
-			defer close(done)
-			r, failed := h.Run(ctx, "fleet-agent join --server "+server+" "+more+" >/run/join.log 2>&1; echo $?")
-			out, err = strings.TrimSpace(r.Stdout), failed
-		}()
-		eventually(t, 30*time.Second, "a code on the screen", func() error {
-			screen := h.Sh(t, "cat /run/issue.d/fleet-agent.issue 2>/dev/null || true")
-			_, rest, ok := strings.Cut(screen, "--code ")
-			if code, _, _ = strings.Cut(rest, "\n"); !ok || code == "" {
-				return fmt.Errorf("the screen shows %q; %s", screen, h.Sh(t, "cat /run/join.log 2>/dev/null || true"))
-			}
-			return nil
-		})
-		return code, func() (string, error) {
-			<-done
-			return out + "\n" + h.Sh(t, "cat /run/join.log"), err
-		}
+		return c.askToJoin(t, h, flags)
 	}
+	server, ca := c.endpoint(t, "apiURL"), c.endpoint(t, "caFingerprint")
 
 	t.Run("denied", func(t *testing.T) {
 		_, wait := ask(t, "--ca-fingerprint "+ca)

@@ -140,6 +140,12 @@ func (h *Host) Dial(ctx context.Context, network, addr string) (net.Conn, error)
 	return conn, err
 }
 
+// Command is a program of this machine in the host's network: it reaches what
+// listens on HarnessIP, and other hosts, and nobody else.
+func (h *Host) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, "nsenter", append([]string{"--net=" + h.slot.netnsPath(), "--", name}, args...)...)
+}
+
 // Console returns the last lines that the host wrote to its console.
 func (h *Host) Console(lines int) string {
 	data, _ := os.ReadFile(h.slot.console())

@@ -4,56 +4,18 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { createRequire } from "node:module";
-import { chromium } from "playwright-core";
+import { complaints, live, median, newPage, quiet, signedIn, start, stop, strangers } from "./people.mjs";
 
-const { FLEET_URL: url, CONTROL_URL: control, PASSWORD: password, SCREENSHOTS: shots, PROFILE: profile } = process.env;
+const { FLEET_URL: url, CONTROL_URL: control, PASSWORD: password, SCREENSHOTS: shots } = process.env;
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-	"--disable-component-update", "--disable-sync"];
 const step = async (name) => {
 	const answer = await fetch(`${control}/${name}`, { method: "POST" });
 	assert.equal(answer.status, 200, name);
 };
 const state = async () => (await fetch(`${control}/state`)).json();
 
-let browser;
-const complaints = [];
-const strangers = [];
-
-// newPage opens a page in a browser of its own, and hears what it complains
-// about and whom it asks.
-const newPage = async (options = {}) => {
-	const context = await browser.newContext({ ignoreHTTPSErrors: true, ...options });
-	const page = await context.newPage();
-	page.setDefaultTimeout(15_000);
-	page.on("console", (m) => { if (m.type() === "error" || m.type() === "warning") complaints.push(m.text()); });
-	page.on("pageerror", (e) => complaints.push(e.message));
-	page.on("request", (r) => { if (new URL(r.url()).hostname !== new URL(url).hostname) strangers.push(r.url()); });
-	page.on("dialog", (d) => d.accept());
-	return page;
-};
-const signIn = async (page, name, path = "/") => {
-	await page.goto(url + path);
-	await page.fill("input[name=username]", name);
-	await page.fill("input[name=password]", password);
-	await page.click("button");
-	await page.waitForURL(url + path);
-};
-const signedIn = async (name, path, options) => {
-	const page = await newPage(options);
-	await signIn(page, name, path);
-	return page;
-};
-const quiet = (what) => {
-	assert.deepEqual(complaints.splice(0), [], what);
-	assert.deepEqual(strangers.splice(0), [], what);
-};
-
-before(async () => {
-	const context = await chromium.launch({ executablePath: "/usr/bin/chromium", args: [...flags, `--crash-dumps-dir=${profile}`] });
-	browser = context;
-});
-after(async () => { await browser?.close(); });
+before(start);
+after(stop);
 
 let ada;
 
@@ -90,7 +52,7 @@ test("an empty fleet says what to type", async () => {
 
 test("a device that joins is on the screen at once", async () => {
 	await ada.goto(url + "/devices");
-	await ada.waitForSelector("#live[data-state=on]");
+	await live(ada);
 	await step("devices");
 	await ada.waitForSelector("#row-pi-1 .badge.ready");
 	await ada.waitForSelector("#row-evil-1 .badge.ready");
@@ -99,7 +61,7 @@ test("a device that joins is on the screen at once", async () => {
 
 test("a change is on the screen within a second", async () => {
 	await ada.goto(url + "/devices");
-	await ada.waitForSelector("#live[data-state=on]");
+	await live(ada);
 	await ada.focus("#device-pi-1");
 	const began = Date.now();
 	await step("label");
@@ -140,18 +102,26 @@ test("ping and restart reach the device", async () => {
 
 test("a device's failure is on the screen within a second of its report", async () => {
 	await ada.goto(url + "/devices/pi-1");
-	await ada.waitForSelector("#live[data-state=on]");
+	await live(ada);
 	const overview = await signedIn("vera", "/");
-	await overview.waitForSelector("#live[data-state=on]");
-	const began = Date.now();
-	await step("fail");
-	await ada.waitForSelector("#works .badge.failed");
-	const here = Date.now() - began;
-	await overview.waitForSelector(".problems li.failing");
-	const there = Date.now() - began;
+	await live(overview);
+	const here = [];
+	const there = [];
+	for (let i = 0; i < 5; i++) {
+		const began = Date.now();
+		const seen = Promise.all([
+			ada.waitForSelector("#works .badge.failed").then(() => here.push(Date.now() - began)),
+			overview.waitForSelector(".problems li.failing").then(() => there.push(Date.now() - began)),
+		]);
+		await step("fail");
+		await seen;
+		await step("recover");
+		await Promise.all([ada.waitForSelector("#works .badge.running"), overview.waitForSelector(".problems li.failing", { state: "detached" })]);
+	}
 	console.log(`a failure, from the device's report to its page: ${here} ms, to the start page: ${there} ms`);
-	// The device's page looks once a second; the operator may take one too.
-	assert.ok(here < 2000 && there < 3000, `${here} ms, ${there} ms`);
+	// A busy machine may be late once; it is not late most times.
+	assert.ok(median(here) < 1000 && median(there) < 1000, `${here} ms, ${there} ms`);
+	await step("fail");
 	await overview.context().close();
 	quiet("a failure");
 });
@@ -236,7 +206,7 @@ test("a forged request does nothing", async () => {
 
 test("an expired session leads to sign-in, in each way", async () => {
 	const page = await signedIn("otto", "/devices/pi-1");
-	await page.waitForSelector("#live[data-state=on]");
+	await live(page);
 	await page.context().clearCookies();
 	assert.equal((await page.request.get(url + "/live/devices", { maxRedirects: 0 })).status(), 401);
 	await page.click("text=Ping"); // htmx: 401 with HX-Redirect

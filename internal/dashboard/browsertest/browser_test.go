@@ -50,7 +50,8 @@ func TestInChromium(t *testing.T) {
 			}
 			web.report(t, "web", string(dep.UID), dep.Generation, wire.PhaseRunning, "")
 		},
-		"fail": func() { web.report(t, "web", string(dep.UID), dep.Generation, wire.PhaseFailed, hostile) },
+		"fail":    func() { web.report(t, "web", string(dep.UID), dep.Generation, wire.PhaseFailed, hostile) },
+		"recover": func() { web.report(t, "web", string(dep.UID), dep.Generation, wire.PhaseRunning, "") },
 		"change": func() {
 			base := client.MergeFrom(dep.DeepCopy())
 			dep.Spec.Score.Data.Services[0].Image = "registry.invalid/web:2"

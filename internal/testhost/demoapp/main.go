@@ -46,6 +46,9 @@ func run() error {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "version %s on %s\n", os.Getenv("APP_VERSION"), host)
 	})
+	mux.HandleFunc("POST /print/{line}", func(_ http.ResponseWriter, r *http.Request) {
+		fmt.Println(r.PathValue("line"))
+	})
 	mux.HandleFunc("GET /env/{name}", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, os.Getenv(r.PathValue("name")))
 	})
