@@ -69,6 +69,7 @@ type keyWork struct {
 	identity bool // a new identity key is needed
 	copied   bool // and the other keys are not its own either
 	sealing  bool // the sealing key is to be replaced
+	unbound  bool // the control plane does not know its user at the issuer
 }
 
 // keysPlan is the step that makes and registers keys.
@@ -98,6 +99,10 @@ func planKeys(ctx context.Context, w keyWork) (keysPlan, error) {
 		if w.identity = why != ""; w.identity {
 			changes = append(changes, why)
 			restart = restart || why != rotation
+		} else if w.unbound, err = w.lacksSubject(ctx); err != nil {
+			return keysPlan{}, err
+		} else if w.unbound {
+			changes = append(changes, "register the user that the device signs in as at the issuer")
 		}
 		if w.sealing = w.Rotate && len(w.have.SealingKey) > 0 && !w.copied; w.sealing {
 			changes = append(changes, "replace the device's sealing key by a new one that it makes, and seal what it has of Secrets to that")
@@ -129,6 +134,15 @@ func (w *keyWork) lacksIdentity(ctx context.Context) (string, error) {
 	return "", nil
 }
 
+// lacksSubject says whether the control plane is to be told which user the
+// device signs in as: devices of before it kept that are not known by it.
+func (w *keyWork) lacksSubject(ctx context.Context) (bool, error) {
+	r := w.registration
+	r.Subject = w.have.Identity.UserID
+	preview, err := w.enroller.Preview(ctx, r)
+	return !preview.Registered, err
+}
+
 // do makes the keys on the host, registers their public halves, and puts the
 // identity into use. The key in use before stays good until the new one is in
 // its place.
@@ -150,6 +164,9 @@ func (w *keyWork) do(ctx context.Context, h hostcfg.Host) error {
 	if err := w.registerSealing(ctx, h, keys); err != nil {
 		return err
 	}
+	if w.unbound {
+		return w.registerSubject(ctx, w.have.Identity.UserID)
+	}
 	if !w.identity {
 		return nil
 	}
@@ -158,6 +175,10 @@ func (w *keyWork) do(ctx context.Context, h hostcfg.Host) error {
 	}
 	id, err := w.Identities.Register(ctx, w.registration.Device, keys.Pending.PublicKey)
 	if err != nil {
+		return err
+	}
+	// Before the key is used: its first token has to be known for the device's.
+	if err := w.registerSubject(ctx, id.UserID); err != nil {
 		return err
 	}
 	if err := use(ctx, h, id); err != nil {
@@ -184,6 +205,16 @@ func (w *keyWork) registerSealing(ctx context.Context, h hostcfg.Host, keys devi
 	}
 	if _, err := runKeys(ctx, h, Binary+" bind-key --sealing"); err != nil {
 		return fmt.Errorf("put the sealing key into use: %w", err)
+	}
+	return nil
+}
+
+// registerSubject has the control plane take the tokens of a user of the issuer
+// for the device's.
+func (w *keyWork) registerSubject(ctx context.Context, user string) error {
+	r := Registration{Device: w.registration.Device, Machine: w.registration.Machine, Subject: user}
+	if _, err := w.enroller.Enrol(ctx, r); err != nil {
+		return fmt.Errorf("register the device's user at the issuer: %w", err)
 	}
 	return nil
 }

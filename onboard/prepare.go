@@ -26,6 +26,7 @@ type Registration struct {
 	Device     string
 	Machine    string // a name of package machineid
 	SealingKey []byte // X25519 public key; none leaves the one it has
+	Subject    string // user at the issuer that it signs in as; none leaves the one it has
 }
 
 // Wish is what a person asks for; everything else follows from the host and

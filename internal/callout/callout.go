@@ -47,8 +47,8 @@ type Config struct {
 	Conn   *nats.Conn    // in the account of the server's auth_callout
 	Issuer nkeys.KeyPair // account key that signs decisions
 	XKey   nkeys.KeyPair // curve key that requests are encrypted to
-	// Tokens checks access tokens; its IDClaim names devices. nil: none are
-	// taken.
+	// Tokens checks access tokens; its IDClaim names devices that Subject does
+	// not know. nil: none are taken.
 	Tokens *verify.Verifier
 	// DevicePrefix is what precedes a device's id in the IDClaim.
 	DevicePrefix string
@@ -57,6 +57,11 @@ type Config struct {
 	FleetKey []byte
 	// Passwords says which devices may use them; nil: all.
 	Passwords func(device string) bool
+	// Device and Subject are what enrolment registered: whose a user of the
+	// issuer is, and which user a device signs in as, "" for none. They are
+	// asked at each connect and must not block; nil knows of none.
+	Device  func(subject string) (device string, ok bool)
+	Subject func(device string) string
 	// Denied keeps devices out that are revoked or not enrolled. It is asked
 	// at each connect and must not block; nil denies none.
 	Denied func(device string) bool
@@ -128,6 +133,8 @@ func Start(ctx context.Context, cfg Config) (*Callout, error) {
 		password: cfg.Passwords,
 		grants:   cfg.Grants,
 		prefix:   cfg.DevicePrefix,
+		device:   cfg.Device,
+		subject:  cfg.Subject,
 		denied:   cfg.Denied,
 		held:     cfg.Held,
 		allow:    func(name string) bool { return c.limits.allow(name, time.Now()) },

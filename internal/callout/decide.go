@@ -89,9 +89,13 @@ type policy struct {
 	password func(device string) bool // who may use one; nil: all
 	grants   []Grant
 	prefix   string // of a device's name at the issuer
-	denied   func(device string) bool
-	held     func(device string) bool // for a while
-	allow    func(name string) bool   // spends one of its connects
+	// device and subject are what enrolment registered: whose a user of the
+	// issuer is, and the user of a device. nil: nothing is.
+	device  func(subject string) (device string, ok bool)
+	subject func(device string) string
+	denied  func(device string) bool
+	held    func(device string) bool // for a while
+	allow   func(name string) bool   // spends one of its connects
 }
 
 // decide is the whole decision, without I/O. Each kind of credential is one
@@ -144,13 +148,36 @@ func (p policy) byToken(c *verify.Claims, now time.Time) (decision, error) {
 		}
 		return decision{Name: part.Name + "/" + c.Subject, Role: g.Role, Account: part.Account, Permissions: part.Permissions(), Expires: c.Expiry}, nil
 	}
-	id, ok := strings.CutPrefix(c.ID, p.prefix)
-	if !ok {
-		return decision{}, fmt.Errorf("%w: %q does not begin with %q", errBadID, clip(c.ID), p.prefix)
+	id, err := p.deviceOf(c)
+	if err != nil {
+		return decision{}, err
 	}
 	d, err := device(id)
 	d.Role, d.Expires = g.Role, c.Expiry
 	return d, err
+}
+
+// deviceOf is whose token it is. The subject, which the issuer gave and nobody
+// can change, decides where enrolment registered it: a Zitadel puts no name into
+// access tokens, and lets users change theirs. A name alone is taken for a
+// device whose user is not registered.
+func (p policy) deviceOf(c *verify.Claims) (string, error) {
+	if p.device != nil {
+		if id, ok := p.device(c.Subject); ok {
+			return id, nil
+		}
+	}
+	if c.ID == "" {
+		return "", fmt.Errorf("%w: the token names no device, and none is enrolled as user %q of the issuer", errBadID, clip(c.Subject))
+	}
+	id, ok := strings.CutPrefix(c.ID, p.prefix)
+	if !ok {
+		return "", fmt.Errorf("%w: %q does not begin with %q", errBadID, clip(c.ID), p.prefix)
+	}
+	if p.subject != nil && p.subject(id) != "" {
+		return "", fmt.Errorf("%w: %q is enrolled as another user of the issuer than %q", errBadID, clip(id), clip(c.Subject))
+	}
+	return id, nil
 }
 
 func (p policy) byPassword(r request) (decision, error) {

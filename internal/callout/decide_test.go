@@ -117,6 +117,49 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+// TestWhoseToken: the issuer's user decides where it is registered, whatever
+// the token says beside; a name is no way to another device.
+func TestWhoseToken(t *testing.T) {
+	users := map[string]string{"pi-1": "4711", "pi-2": "4712", "revoked": "4713"}
+	p := policy{
+		grants: DefaultGrants(), prefix: "device-",
+		device: func(subject string) (string, bool) {
+			for device, user := range users {
+				if user == subject {
+					return device, true
+				}
+			}
+			return "", false
+		},
+		subject: func(device string) string { return users[device] },
+		denied:  func(device string) bool { return device == "revoked" },
+	}
+	for _, tt := range []struct {
+		what, subject, name string
+		roles               []string
+		device              string
+		refused             error
+	}{
+		{"a Zitadel's token, without a name", "4711", "", []string{role.Device}, "pi-1", nil},
+		{"with its name", "4711", "device-pi-1", []string{role.Device}, "pi-1", nil},
+		{"with its organisation's domain behind the name", "4711", "device-pi-1@fleet.example.com", []string{role.Device}, "pi-1", nil},
+		{"renamed to another device", "4711", "device-pi-2", []string{role.Device}, "pi-1", nil},
+		{"renamed to one that is not enrolled", "4711", "device-pi-9", []string{role.Device}, "pi-1", nil},
+		{"another user with its name", "666", "device-pi-1", []string{role.Device}, "", errBadID},
+		{"a user of nobody, without a name", "666", "", []string{role.Device}, "", errBadID},
+		{"a device whose user is not registered", "666", "device-pi-3", []string{role.Device}, "pi-3", nil},
+		{"no role", "4711", "", nil, "", errNoRole},
+		{"revoked", "4713", "", []string{role.Device}, "", errDenied},
+	} {
+		r := token(tt.name, tt.roles...)
+		r.Claims.Subject = tt.subject
+		got, err := p.decide(r, noon)
+		if !errors.Is(err, tt.refused) || got.Name != tt.device || err == nil && !reflect.DeepEqual(got.Permissions, wire.DevicePermissions(tt.device)) {
+			t.Errorf("%s: %+v, %v", tt.what, got, err)
+		}
+	}
+}
+
 // The strongest role that the issuer granted decides, alone.
 func TestStrongestRole(t *testing.T) {
 	p := policy{grants: DefaultGrants(), prefix: "device-"}

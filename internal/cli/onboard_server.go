@@ -51,7 +51,7 @@ func (s *fleetServer) Enrol(ctx context.Context, r onboard.Registration) (onboar
 }
 
 func enrolmentRequest(r onboard.Registration) api.EnrolmentRequest {
-	return api.EnrolmentRequest{MachineID: r.Machine, SealingKey: base64.StdEncoding.EncodeToString(r.SealingKey)}
+	return api.EnrolmentRequest{MachineID: r.Machine, SealingKey: base64.StdEncoding.EncodeToString(r.SealingKey), Subject: r.Subject}
 }
 
 func enrolment(e api.Enrolment, err error) (onboard.Enrolment, error) {

@@ -13,10 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	"github.com/nationtech/fleetctl/internal/devicekey"
 	"github.com/nationtech/fleetctl/internal/serverapi/api"
 	"github.com/nationtech/fleetctl/internal/testhost"
 	"github.com/nationtech/fleetctl/internal/testhost/registry"
+	fleet "github.com/nationtech/fleetctl/operator/api/v1alpha1"
 )
 
 // device asks the server what it knows of a device.
@@ -64,6 +67,14 @@ func TestEnroll(t *testing.T) {
 		}
 		if !c.device(t, "pi-a").Connected {
 			t.Error("not connected")
+		}
+		var keys devicekey.Public
+		if err := json.Unmarshal([]byte(identity()), &keys); err != nil {
+			t.Fatal(err)
+		}
+		var d fleet.Device
+		if err := c.Get(t.Context(), client.ObjectKey{Name: "pi-a"}, &d); err != nil || d.Spec.Subject == "" || d.Spec.Subject != keys.Identity.UserID {
+			t.Errorf("the device signs in as user %s, and %q is registered: %v", keys.Identity.UserID, d.Spec.Subject, err)
 		}
 	})
 	if t.Failed() {

@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/nationtech/fleetctl/internal/broker/kv"
 	"github.com/nationtech/fleetctl/internal/commands"
@@ -20,6 +22,7 @@ import (
 const (
 	commandTimeout = 10 * time.Second
 	kickTimeout    = 5 * time.Second
+	maxSubject     = 255 // bytes (OpenID Connect Core 1.0, 2)
 )
 
 // enrol registers an id for a machine and gives what makes it a device. Asking
@@ -70,6 +73,9 @@ func enrolmentRequest(c call) (req api.EnrolmentRequest, err error) {
 	if !sealingKey(req.SealingKey) {
 		return req, fail(http.StatusBadRequest, api.CodeBadRequest, "sealingKey is not an X25519 public key in base64", "")
 	}
+	if len(req.Subject) > maxSubject || strings.ContainsFunc(req.Subject, func(r rune) bool { return r <= ' ' || r == unicode.ReplacementChar || !unicode.IsPrint(r) }) {
+		return req, fail(http.StatusBadRequest, api.CodeBadRequest, "subject is no name of a user of an issuer", "")
+	}
 	return req, nil
 }
 
@@ -87,7 +93,7 @@ func sealingKey(s string) bool {
 }
 
 func (h *handlers) request(c call, req api.EnrolmentRequest) registry.Request {
-	return registry.Request{Device: c.device, MachineID: req.MachineID, SealingKey: req.SealingKey, Replace: req.Replace}
+	return registry.Request{Device: c.device, MachineID: req.MachineID, SealingKey: req.SealingKey, Subject: req.Subject, Replace: req.Replace}
 }
 
 func enrolmentRefused(err error) error {

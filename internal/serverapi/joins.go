@@ -131,6 +131,10 @@ func (h *handlers) approveJoin(c call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	req.Subject = grant.UserID
+	if err := h.register(c, req); err != nil {
+		return nil, err
+	}
 	if err := h.cfg.Joins.Approve(entry.Receipt.ID, grant); err != nil {
 		return nil, joinRefused(err)
 	}

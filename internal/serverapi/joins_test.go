@@ -129,6 +129,9 @@ func TestJoinIsApproved(t *testing.T) {
 	if keys.Identity == nil || keys.Identity.UserID != "user-of-pi-1" || keys.Identity.KeyID != "7" || c.issuer.keys["user-of-pi-1"] != keys.Identity.PublicKey {
 		t.Errorf("the device has %+v, the issuer %q", keys.Identity, c.issuer.keys)
 	}
+	if e, ok := c.registry.Get("pi-1"); !ok || e.Subject != "user-of-pi-1" {
+		t.Errorf("registered: %+v", e)
+	}
 	if !slices.Contains(c.issuer.tokens, "token-ada@42") {
 		t.Errorf("the issuer was called with %q, not with the token of who approved", c.issuer.tokens)
 	}

@@ -33,6 +33,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/serverapi"
 	"github.com/nationtech/fleetctl/internal/serverapi/api"
 	"github.com/nationtech/fleetctl/internal/serverapi/apiclient"
+	"github.com/nationtech/fleetctl/internal/serverapi/registry"
 	"github.com/nationtech/fleetctl/internal/serverapi/registry/registrytest"
 	"github.com/nationtech/fleetctl/internal/serverapi/waiting"
 	"github.com/nationtech/fleetctl/internal/signing"
@@ -64,6 +65,8 @@ type control struct {
 
 	metrics *prometheus.Registry
 	scraper string // file with the token of a monitoring system
+
+	registry *registry.Registry
 }
 
 func start(t *testing.T) *control {
@@ -81,6 +84,7 @@ func start(t *testing.T) *control {
 	t.Cleanup(b.Close)
 	c.kube = registrytest.NewKube()
 	reg := must(c.kube.Open(ctx))(t)
+	c.registry = reg
 	fleetKey := must(callout.LoadFleetKey(filepath.Join(dir, "pki", "fleet.key")))(t)
 	issuer, xkey := b.CalloutKeys()
 	must(callout.Start(ctx, callout.Config{Conn: must(b.ConnectCallout())(t), Issuer: issuer, XKey: xkey,
@@ -348,6 +352,7 @@ func TestRefusals(t *testing.T) {
 		"two bodies":      {"POST", "/v1/devices/pi-1/enrolment", admin, good + good, 400, api.CodeBadRequest},
 		"unknown field":   {"POST", "/v1/devices/pi-1/enrolment", admin, `{"machineId":"` + machineA + `","x":1}`, 400, api.CodeBadRequest},
 		"raw machine id":  {"POST", "/v1/devices/pi-1/enrolment", admin, `{"machineId":"raw"}`, 400, api.CodeBadRequest},
+		"bad subject":     {"POST", "/v1/devices/pi-1/enrolment", admin, `{"machineId":"` + machineA + `","subject":"a b"}`, 400, api.CodeBadRequest},
 		"huge body":       {"POST", "/v1/devices/pi-1/enrolment", admin, `{"machineId":"` + strings.Repeat("a", 1<<20) + `"}`, 413, api.CodeTooLarge},
 		"unknown path":    {"GET", "/v2/devices/pi-1", admin, "", 404, api.CodeNotFound},
 		"wrong method":    {"PUT", "/v1/devices/pi-1/enrolment", admin, good, 405, api.CodeMethod},

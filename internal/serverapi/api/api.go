@@ -44,6 +44,9 @@ type EnrolmentRequest struct {
 	// SealingKey is the device's X25519 public key in base64; secrets are
 	// sealed to it. Left out, one that this machine registered before stays.
 	SealingKey string `json:"sealingKey,omitempty"`
+	// Subject is the user at the issuer that the device signs in as. Left out,
+	// one that this machine registered before stays.
+	Subject string `json:"subject,omitempty"`
 }
 
 // Enrolment is everything that a machine needs to be a device.

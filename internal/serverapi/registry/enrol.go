@@ -29,6 +29,7 @@ type Request struct {
 	Device     string
 	MachineID  string // a name from internal/machineid
 	SealingKey string // see Entry; "" keeps what this machine registered before
+	Subject    string // see Entry; "" keeps what this machine registered before
 	Replace    bool   // it takes the place of the machine that has the id
 }
 
@@ -100,8 +101,11 @@ func (q Request) changes(before v1alpha1.DeviceSpec, now time.Time) *v1alpha1.De
 	if q.SealingKey != "" || before.MachineID != q.MachineID {
 		after.SealingKey = q.SealingKey // another machine does not have the key of the one before
 	}
+	if q.Subject != "" || before.MachineID != q.MachineID {
+		after.Subject = q.Subject
+	}
 	fresh := before.MachineID != q.MachineID || before.Enrolled == nil || before.Revoked != nil
-	if !fresh && after.SealingKey == before.SealingKey {
+	if !fresh && after.SealingKey == before.SealingKey && after.Subject == before.Subject {
 		return nil
 	}
 	if fresh {

@@ -35,6 +35,7 @@ type Entry struct {
 	Device     string
 	MachineID  string // a name from internal/machineid
 	SealingKey string // X25519 public key in base64; "" when the device has none
+	Subject    string // its user at the issuer; "" when none is known
 	Enrolled   time.Time
 	Revoked    time.Time // zero: it is not
 	// SigningKeys are the ids of the keys that the device says it trusts.
@@ -68,7 +69,7 @@ func NewClient(config *rest.Config) (client.WithWatch, error) {
 // there, which Synced tells, nobody is let in.
 func Open(ctx context.Context, c client.WithWatch) (*Registry, error) {
 	r := &Registry{client: c, changed: make(chan struct{})}
-	r.informer = cache.NewSharedIndexInformer(cache.ToListWatcherWithWatchListSemantics(r.listWatch(), c), &v1alpha1.Device{}, 0, cache.Indexers{})
+	r.informer = cache.NewSharedIndexInformer(cache.ToListWatcherWithWatchListSemantics(r.listWatch(), c), &v1alpha1.Device{}, 0, cache.Indexers{bySubject: subjectsOf})
 	if err := r.informer.SetTransform(slim); err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
@@ -116,6 +117,39 @@ func (r *Registry) Allowed() []Entry {
 func (r *Registry) Denied(device string) bool {
 	d := r.cached(device)
 	return d == nil || !r.informer.HasSynced() || !d.MayConnect()
+}
+
+// bySubject is the index of devices by their users at the issuer.
+const bySubject = "subject"
+
+func subjectsOf(o any) ([]string, error) {
+	if d := deviceOf(o); d != nil && d.Spec.Subject != "" {
+		return []string{d.Spec.Subject}, nil
+	}
+	return nil, nil
+}
+
+// BySubject gives the device that signs in at the issuer as a user, for the
+// auth callout. ok is false when it is none's, or that of several: nobody can
+// then say whose token it is.
+func (r *Registry) BySubject(subject string) (device string, ok bool) {
+	if subject == "" {
+		return "", false
+	}
+	found, err := r.informer.GetIndexer().ByIndex(bySubject, subject)
+	if err != nil || len(found) != 1 {
+		return "", false
+	}
+	d := deviceOf(found[0])
+	return d.Name, true
+}
+
+// Subject is the user that a device is registered to sign in as; "" when none is.
+func (r *Registry) Subject(device string) string {
+	if d := r.cached(device); d != nil {
+		return d.Spec.Subject
+	}
+	return ""
 }
 
 func (r *Registry) cached(device string) *v1alpha1.Device {
@@ -185,7 +219,7 @@ func deviceOf(o any) *v1alpha1.Device {
 }
 
 func entryOf(d *v1alpha1.Device) Entry {
-	e := Entry{Device: d.Name, MachineID: d.Spec.MachineID, SealingKey: d.Spec.SealingKey, SigningKeys: d.Status.SigningKeys}
+	e := Entry{Device: d.Name, MachineID: d.Spec.MachineID, SealingKey: d.Spec.SealingKey, Subject: d.Spec.Subject, SigningKeys: d.Status.SigningKeys}
 	if d.Spec.Enrolled != nil {
 		e.Enrolled = d.Spec.Enrolled.UTC()
 	}

@@ -74,6 +74,40 @@ func TestRegistry(t *testing.T) {
 	}
 }
 
+// TestSubject: a user of the issuer is one device's, or nobody's.
+func TestSubject(t *testing.T) {
+	r, _ := open(t)
+	enrol(t, r, registry.Request{Device: "pi-1", MachineID: "machine-a"}, now)
+	if _, ok := r.BySubject(""); ok || r.Subject("pi-1") != "" {
+		t.Error("a device without a user has one")
+	}
+	q := registry.Request{Device: "pi-1", MachineID: "machine-a", Subject: "4711"}
+	if ok, _ := r.Enrolled(q); ok {
+		t.Error("with a user there is nothing to do")
+	}
+	if e := enrol(t, r, q, later); e.Subject != "4711" || !e.Enrolled.Equal(now) {
+		t.Errorf("with a user: %+v", e)
+	}
+	if id, ok := r.BySubject("4711"); !ok || id != "pi-1" || r.Subject("pi-1") != "4711" {
+		t.Errorf("the user is %q's, %v", id, ok)
+	}
+	q.Subject = ""
+	if e := enrol(t, r, q, later); e.Subject != "4711" {
+		t.Errorf("a request without a user left %q", e.Subject)
+	}
+	enrol(t, r, registry.Request{Device: "pi-2", MachineID: "machine-b", Subject: "4711"}, now)
+	if id, ok := r.BySubject("4711"); ok {
+		t.Errorf("of two devices with one user it is %s's", id)
+	}
+	enrol(t, r, registry.Request{Device: "pi-2", MachineID: "machine-b", Subject: "4712"}, now)
+	if id, _ := r.BySubject("4711"); id != "pi-1" {
+		t.Errorf("the user is %q's again", id)
+	}
+	if e := enrol(t, r, registry.Request{Device: "pi-1", MachineID: "machine-c", Replace: true}, later); e.Subject != "" {
+		t.Errorf("another machine has the user of the one before: %+v", e)
+	}
+}
+
 func TestSealingKey(t *testing.T) {
 	r, _ := open(t)
 	q := registry.Request{Device: "pi-1", MachineID: "machine-a", SealingKey: "first"}

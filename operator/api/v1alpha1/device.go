@@ -61,6 +61,12 @@ type DeviceSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	SealingKey string `json:"sealingKey,omitempty"`
+	// subject is the user at the issuer that this device signs in as: the
+	// claim sub of its tokens. Such a token is this device's, and this
+	// device's tokens are all such. Empty where the device has no account.
+	// +optional
+	// +kubebuilder:validation:MaxLength=255
+	Subject string `json:"subject,omitempty"`
 	// revoked is since when the device is shut out. Enrolling it again lifts
 	// that.
 	// +optional

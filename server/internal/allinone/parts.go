@@ -135,6 +135,8 @@ func (s *server) startCallout(context.Context) (supervise.Part, error) {
 	cfg := callout.Config{
 		Conn:         conn,
 		DevicePrefix: issuer.DevicePrefix,
+		Device:       s.registry.BySubject,
+		Subject:      s.registry.Subject,
 		Denied:       s.registry.Denied,
 		Held:         s.guard.Held,
 		Deciding:     s.broker.Deciding,

@@ -116,7 +116,7 @@ func (o *calloutPart) answer(context.Context) (supervise.Part, error) {
 		_, err := callout.Start(ctx, callout.Config{
 			Conn: o.conn, Issuer: o.issuer, XKey: o.xkey,
 			Tokens: o.tokens, DevicePrefix: o.cfg.DevicePrefix, FleetKey: o.fleetKey,
-			Denied: o.devices.Denied, Held: o.guard.Held, Metrics: o.metrics, Log: o.Log.With("component", "callout"),
+			Device: o.devices.BySubject, Subject: o.devices.Subject, Denied: o.devices.Denied, Held: o.guard.Held, Metrics: o.metrics, Log: o.Log.With("component", "callout"),
 		})
 		return err
 	})
