@@ -80,7 +80,7 @@ func (d *Dashboard) deviceData(ctx context.Context, snap *fleet.Snapshot, name s
 	} else if apiclient.Code(err) != api.CodeNotFound && ctx.Err() == nil {
 		d.cfg.Log.Warn("device not looked up", "op", "dashboard", "device", name, "error", err)
 	}
-	data.Works = view.Works(snap.DeploymentsOf(found), known.State)
+	data.Works = view.Works(snap.DeploymentsOf(found), known.State) // no state where it is not known
 	return data, nil
 }
 

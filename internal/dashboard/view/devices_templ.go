@@ -463,7 +463,7 @@ func DeviceTable(l DeviceList) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = Time(d.CreationTimestamp.Time).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = Age(d.CreationTimestamp.Time).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

@@ -20,7 +20,8 @@ var Idiomorph=function(){"use strict";const e=()=>{};const n={morphStyle:"outerH
 		const at = new Date(element.dateTime);
 		const seconds = Math.max(0, Math.round((Date.now() - at) / 1000));
 		const [, unit, name] = steps.find(([limit]) => seconds < limit);
-		const text = `${Math.floor(seconds / unit)} ${name} ago`;
+		const span = `${Math.floor(seconds / unit)} ${name}`;
+		const text = { for: `for ${span}`, age: span }[element.dataset.as] ?? `${span} ago`;
 		if (element.textContent !== text) {
 			if (!element.title) element.title = element.textContent;
 			element.textContent = text;
