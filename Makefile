@@ -128,11 +128,12 @@ test-vm: ## Tests with real virtual machines (root; minutes under emulation)
 	$(call run-real-tests,vm,$(TAGS) vm,$(call tagged,vm),-p 1 -timeout 40m)
 
 .PHONY: test-dashboard
-test-dashboard: fleet-server ## The dashboard in a real Chromium, on the built fleet-server
-	@scripts/setup build browser
+test-dashboard: fleetctl agents fleet-server ## The dashboard in a real Chromium: on a played fleet, and on a real device (root)
+	@scripts/setup build test browser
 	@cd internal/dashboard/browsertest && npm ci --silent --no-audit --no-fund --ignore-scripts
 	@scripts/dashboard-assets --check
 	$(call run-tests,dashboard,$(TAGS) browser,-exec $(CURDIR)/scripts/offline -count 1 ./internal/dashboard/browsertest)
+	$(call run-real-tests,dashboard-device,$(TAGS) hosts browser,./internal/e2e,-run TestDashboard -count 1 -timeout 10m)
 
 .PHONY: soak
 soak: ## Live through faults: a played fleet on a killed server (ROUNDS=, DEVICES=), drift, reboots, killed agents and an hour of nothing (TRIALS=, REBOOTS=, KILLS=, CALM=), killed onboarding, VMs killed as they are made (CYCLES=); SEED= replays

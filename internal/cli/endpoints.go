@@ -37,12 +37,14 @@ func (f *Factory) Endpoints() (*Endpoints, error) {
 	return readEndpoints(dir)
 }
 
+var errNoServer = errors.New("no fleet-server has been started")
+
 func readEndpoints(dir string) (*Endpoints, error) {
 	path := filepath.Join(dir, "endpoints.json")
 	data, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, hint.Wrap(fmt.Errorf("no fleet-server has been started in %s", dir),
+		return nil, hint.Wrap(fmt.Errorf("%w in %s", errNoServer, dir),
 			"start one with: fleet-server all, name its data directory with --server-dir DIR, or sign in to another with: fleetctl login --server URL")
 	case errors.Is(err, fs.ErrPermission):
 		return nil, hint.WithCode(hint.Wrap(fmt.Errorf("read the server's endpoints: %w", err),

@@ -54,6 +54,10 @@ func (f *Factory) target() (target, error) {
 		return target{name: name, context: context}, err
 	}
 	local, err := f.Endpoints()
+	if errors.Is(err, errNoServer) { // by somebody who named none
+		err = hint.WithCode(hint.New("you are signed in to no control plane, and on this machine "+err.Error(),
+			"sign in with: fleetctl login --server https://HOST:7443; or start one here with: fleet-server all"), hint.CodeAuth)
+	}
 	return target{local: local}, err
 }
 

@@ -31,8 +31,6 @@ func TestDashboard(t *testing.T) {
 	reg := registry.Start(t, testhost.HarnessIP+":0")
 	image := registry.PushApp(t, reg, "hello", "v1")
 	c.agentImage(t, h, "pi-a", "--insecure-registry", reg.Addr())
-	// What an image has beside the agent.
-	h.Sh(t, "systemctl enable fleet-agent 2>/dev/null")
 
 	var join func() (string, error)
 	steps := map[string]func(value string) any{

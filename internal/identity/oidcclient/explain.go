@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,7 +28,7 @@ func (p *Provider) explainDiscovery(ctx context.Context, err error) error {
 	if ctx.Err() != nil || errors.As(err, &network) {
 		return p.explain(ctx, what, err)
 	}
-	return hint.WithCode(hint.Wrap(fmt.Errorf("%s: what answers there is no OpenID Connect issuer of that name: %s", what, clip(err.Error())),
+	return hint.WithCode(hint.Wrap(fmt.Errorf("%s: what answers there is no OpenID Connect issuer of that name: %s", what, withoutPage(err.Error())),
 		"check --issuer: "+p.cfg.Issuer+"/.well-known/openid-configuration has to name exactly this URL as its issuer"), hint.CodeFailed)
 }
 
@@ -106,6 +107,13 @@ func because(description string) string {
 		return ""
 	}
 	return " (" + clip(description) + ")"
+}
+
+// withoutPage leaves out a page that came with an error: only its status says
+// something.
+func withoutPage(s string) string {
+	head, _, _ := strings.Cut(s, "<")
+	return clip(strings.TrimRight(head, ": \n"))
 }
 
 // clip bounds what a stranger gets onto a terminal; an issuer that is none may

@@ -86,7 +86,8 @@ func Ask(ctx context.Context, base string) (Authority, error) {
 		CAPEM string `json:"caPEM"`
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&said); err != nil || said.CAPEM == "" {
-		return Authority{}, hint.WithCode(hint.New(what+": it names none", "name the authority with --ca-file FILE"), hint.CodeAuth)
+		return Authority{}, hint.WithCode(hint.New(what+": its certificate is of an authority that is unknown here, and it does not say which, as a fleet-server does",
+			"check the URL; if it is right, name the authority with --ca-file FILE"), hint.CodeAuth)
 	}
 	authority, err := Read([]byte(said.CAPEM))
 	if err != nil {
