@@ -98,7 +98,7 @@ type Timing struct {
 	PresenceTick     time.Duration // between two looks for silent devices
 	Coalesce         time.Duration // what a device says within it becomes one write of its status
 	PatientRate      int           // writes a second of what may wait, for the whole fleet
-	StatusInterval   time.Duration // least time between two status writes of a Deployment
+	StatusInterval   time.Duration // between two status writes of a Deployment that changes all the time
 	AuditInterval    time.Duration // between two looks whether the store has what it should
 	LoadRetry        time.Duration
 	OffboardGrace    time.Duration // how long a deleted device may take to hear that it runs nothing

@@ -17,8 +17,9 @@ import (
 	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
 )
 
-// summaryReconciler writes the status of one Deployment: at most once in an
-// interval for each, and all of them under the limiter that they share.
+// summaryReconciler writes the status of one Deployment: a few at once, then at
+// most once in an interval for each, and all of them under the limiter that they
+// share.
 type summaryReconciler struct {
 	*core
 	pace *pace
@@ -130,31 +131,41 @@ func deploymentStatusPatch(s *v1alpha1.DeploymentStatus, noRollout bool) ([]byte
 	return json.Marshal(map[string]any{"status": fields})
 }
 
+// paceBurst is how many writes of an object that was quiet go at once: a change
+// is seen at once, and so is what follows from it.
+const paceBurst = 4
+
 // pace spaces the writes of each object.
 type pace struct {
 	interval time.Duration
 
-	mu   sync.Mutex
-	last map[types.NamespacedName]time.Time
+	mu sync.Mutex
+	of map[types.NamespacedName]*rate.Limiter
 }
 
 func newPace(interval time.Duration) *pace {
-	return &pace{interval: interval, last: map[types.NamespacedName]time.Time{}}
+	return &pace{interval: interval, of: map[types.NamespacedName]*rate.Limiter{}}
 }
 
 // wait is how long to wait before the next write; 0 takes the turn.
 func (p *pace) wait(key types.NamespacedName, now time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if since := now.Sub(p.last[key]); since < p.interval {
-		return p.interval - since
+	l := p.of[key]
+	if l == nil {
+		l = rate.NewLimiter(rate.Every(p.interval), paceBurst)
+		p.of[key] = l
 	}
-	p.last[key] = now
-	return 0
+	turn := l.ReserveN(now, 1)
+	wait := turn.DelayFrom(now)
+	if wait > 0 {
+		turn.CancelAt(now)
+	}
+	return wait
 }
 
 func (p *pace) forget(key types.NamespacedName) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.last, key)
+	delete(p.of, key)
 }

@@ -30,7 +30,7 @@ func TestDashboard(t *testing.T) {
 	c.addUser(t, "vera", "fleet-viewer")
 	reg := registry.Start(t, testhost.HarnessIP+":0")
 	image := registry.PushApp(t, reg, "hello", "v1")
-	c.agentImage(t, h, "pi-a", "--insecure-registry", reg.Addr())
+	c.agentImage(t, h, "pi-a")
 
 	var join func() (string, error)
 	steps := map[string]func(value string) any{
@@ -43,6 +43,9 @@ func TestDashboard(t *testing.T) {
 			out, err := join()
 			code, text, _ := strings.Cut(out, "\n")
 			return map[string]any{"exit": code, "text": text, "failed": err != nil}
+		},
+		"complete": func(string) any { // the identity stays
+			return c.onboard(t, h, "pi-a", "--label", "site=lyon", "--insecure-registry", reg.Addr()).Hosts[0].Changed
 		},
 		"deploy": func(string) any {
 			return c.fleetctl(t, "deploy", "hello", "--image", image, "--selector", "site=lyon", "--port", "8080:8080")

@@ -53,6 +53,7 @@ test("a device that asks is approved by the code that it shows, and is connected
 	await ada.waitForSelector("#device-top dd:has-text('connected')");
 	await ada.waitForSelector("#device-top .labels >> text=site=lyon");
 	quiet("approved");
+	await step("complete");
 });
 
 test("what is deployed runs on the page within a second of the device's report", async () => {

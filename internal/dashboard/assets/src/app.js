@@ -76,8 +76,10 @@
 		if (log && e.target.contains(log) && e.target.id !== "main") log.dataset.used = "1";
 	});
 
-	// On a phone the navigation is wider than the screen.
-	root.querySelector("nav a[aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+	// On a narrow screen the navigation is wider than that. scrollIntoView would
+	// have the Tab key begin there.
+	const here = root.querySelector("nav a[aria-current]");
+	if (here) here.parentElement.scrollLeft = here.offsetLeft - here.parentElement.offsetLeft - (here.parentElement.clientWidth - here.offsetWidth) / 2;
 
 	// Selects that choose what a page shows need no button.
 	root.addEventListener("change", (e) => {
