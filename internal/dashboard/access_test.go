@@ -154,7 +154,7 @@ func TestRolesAreCheckedAtTheServer(t *testing.T) {
 	vera, otto, nobody := f.signedIn("vera"), f.signedIn("otto"), f.signedIn("nobody")
 	token := url.Values{"token": {f.formToken(vera)}}
 	for _, path := range []string{"/devices/pi-00007/ping", "/devices/pi-00007/restart", "/devices/pi-00007/stop", "/devices/pi-00007/start", "/deployments/default/signage/pause", "/deployments/default/signage/resume",
-		"/deployments/default/signage/retry", "/deployments/default/signage/undo"} {
+		"/deployments/default/signage/retry", "/deployments/default/signage/undo", "/deployments/default/signage/restart"} {
 		if a := f.post(vera, path, token, nil); a.status != http.StatusForbidden {
 			t.Errorf("POST %s as a viewer: %d", path, a.status)
 		}

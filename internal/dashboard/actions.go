@@ -41,6 +41,9 @@ func (d *Dashboard) actions(mux *http.ServeMux) {
 		"retry": {"rollout retry", "Trying again.", "", func(ctx context.Context, c client.Client, key types.NamespacedName) (bool, error) {
 			return true, control.Retry(ctx, c, key)
 		}},
+		"restart": {"rollout restart", "Every container is made anew.", "", func(ctx context.Context, c client.Client, key types.NamespacedName) (bool, error) {
+			return true, control.Restart(ctx, c, key, time.Now())
+		}},
 	} {
 		mux.Handle("POST /deployments/{namespace}/{name}/"+name, d.does(role.Operator, d.rollout(action)))
 	}

@@ -164,6 +164,10 @@ test("a rollout is paused, resumed and undone", async () => {
 	await page.click("text=Go back to it");
 	await page.waitForSelector("#outcome .good");
 	assert.equal((await state()).image, "registry.invalid/web:1");
+	assert.equal((await state()).restarted, false);
+	await page.click("button:text-is('Restart')");
+	await page.waitForSelector("#outcome :text('made anew')");
+	assert.equal((await state()).restarted, true);
 	quiet("a rollout");
 	await page.context().close();
 });
@@ -171,7 +175,7 @@ test("a rollout is paused, resumed and undone", async () => {
 test("everything that was done is on record", async () => {
 	await ada.goto(url + "/audit");
 	const text = await ada.textContent("main");
-	for (const action of ["enrol", "ping", "restart web", "rollout pause default/web", "rollout undo default/web"]) assert.ok(text.includes(action), action);
+	for (const action of ["enrol", "ping", "restart web", "rollout pause default/web", "rollout undo default/web", "rollout restart default/web"]) assert.ok(text.includes(action), action);
 	assert.match(text, /The record is whole/);
 	quiet("the record");
 });

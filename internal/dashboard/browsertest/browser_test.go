@@ -86,7 +86,7 @@ func TestInChromium(t *testing.T) {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
-		_ = json.NewEncoder(w).Encode(map[string]any{"restarts": web.restarts, "paused": d.Spec.Rollout.Paused, "image": d.Spec.Score.Data.Services[0].Image})
+		_ = json.NewEncoder(w).Encode(map[string]any{"restarts": web.restarts, "paused": d.Spec.Rollout.Paused, "image": d.Spec.Score.Data.Services[0].Image, "restarted": d.Spec.Score.RestartedAt != nil})
 	})
 	control := httptest.NewServer(mux)
 	defer control.Close()

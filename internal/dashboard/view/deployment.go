@@ -117,6 +117,13 @@ func serviceFacts(s *v1alpha1.Service) []fact {
 
 func revisionText(n int64) string { return strconv.FormatInt(n, 10) }
 
+func restartQuestion(d *fleet.Deployment) string {
+	if d.Spec.Rollout != nil {
+		return fmt.Sprintf("Make every container of %s anew, in the batches of its rollout?", d.Name)
+	}
+	return fmt.Sprintf("Make every container of %s anew, on all its devices at once?", d.Name)
+}
+
 func undoQuestion(d *fleet.Deployment, r Revision) string {
 	return fmt.Sprintf("Make revision %d what %s runs again?", r.Number, d.Name)
 }
