@@ -59,7 +59,9 @@ func runAudit(ctx context.Context, f *Factory, opts auditOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := f.Print(log, func(w io.Writer) error {
+	if len(log.Records) == 0 && f.TextOutput() {
+		fmt.Fprintln(f.Err, "nothing is on record that matches")
+	} else if err := f.Print(log, func(w io.Writer) error {
 		var rows [][]string
 		for _, r := range log.Records {
 			rows = append(rows, []string{strconv.FormatUint(r.Sequence, 10), r.At.Local().Format(time.DateTime), r.Who, r.Action, r.Device, r.From, r.Outcome})
