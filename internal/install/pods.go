@@ -1,9 +1,8 @@
 package install
 
 import (
-	"strings"
-
 	"fmt"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
