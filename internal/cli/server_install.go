@@ -260,6 +260,9 @@ func smoke(ctx context.Context, f *Factory, i *install.Installer, o *serverInsta
 	if err != nil {
 		return nil, err
 	}
+	if s.NATSRoots, err = i.NATSRoots(ctx, &o.Options); err != nil {
+		return nil, explainKube(err)
+	}
 	devices, err := f.issuerDevices(ctx, i, o, pem)
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package install
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -183,6 +184,21 @@ func (c *Canary) remove(ctx context.Context, device string) error {
 		return hint.Wrap(fmt.Errorf("remove the device of this test: %w", err), "kubectl delete device "+device)
 	}
 	return nil
+}
+
+// NATSRoots is the authority of the NATS servers' certificate where devices see
+// that; nil: they see a public one.
+func (i *Installer) NATSRoots(ctx context.Context, o *Options) (*x509.CertPool, error) {
+	if !o.natsEndsTLS() {
+		return nil, nil
+	}
+	secret := &corev1.Secret{}
+	if err := i.Client.Get(ctx, client.ObjectKey{Namespace: o.Namespace, Name: natsTLSSecret}, secret); err != nil {
+		return nil, fmt.Errorf("read Secret %s: %w", natsTLSSecret, err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(secret.Data["ca.crt"])
+	return roots, nil
 }
 
 // Canary is one that registers as the installation's own administrator. caPEM is

@@ -24,6 +24,7 @@ type natsValues struct {
 	Reloader         natsPatch    `json:"reloader"`
 	NATSBox          natsEnabled  `json:"natsBox"` // its pod would have a user of its own
 	PodTemplate      natsTemplate `json:"podTemplate"`
+	Service          *natsService `json:"service,omitempty"`
 	Budget           natsEnabled  `json:"podDisruptionBudget"`
 }
 
@@ -78,6 +79,14 @@ type natsTemplate struct {
 	} `json:"merge"`
 }
 
+type natsService struct {
+	Merge struct {
+		Spec struct {
+			Type corev1.ServiceType `json:"type"`
+		} `json:"spec"`
+	} `json:"merge"`
+}
+
 type natsSpread struct {
 	MaxSkew           int                                  `json:"maxSkew"`
 	WhenUnsatisfiable corev1.UnsatisfiableConstraintAction `json:"whenUnsatisfiable"`
@@ -113,6 +122,10 @@ func (o *Options) natsValues(c Cluster, secrets Secrets) (natsValues, error) {
 		pod.RunAsUser, pod.RunAsGroup, pod.FSGroup = to(int64(natsUser)), to(int64(natsUser)), to(int64(natsUser))
 	}
 	v.PodTemplate.Merge.Spec.SecurityContext = pod
+	if o.Expose == ExposeLoadBalancer {
+		v.Service = &natsService{}
+		v.Service.Merge.Spec.Type = corev1.ServiceTypeLoadBalancer
+	}
 	v.PodTemplate.TopologySpreadConstraints = map[string]natsSpread{corev1.LabelHostname: {1, corev1.DoNotSchedule}}
 	return v, nil
 }

@@ -142,6 +142,9 @@ func (o *Options) validateNATS(bad func(string, ...any)) {
 	if (len(o.NATSURLs) > 0) == o.WithNATS {
 		bad("either --nats-url URL or --with-nats is needed")
 	}
+	if o.WithNATS && o.Expose == ExposeNodePort {
+		bad("--with-nats: a port of the nodes leads to one part alone: --expose ingress, route, gateway or loadbalancer; or --nats-url")
+	}
 	for _, u := range o.NATSURLs {
 		if scheme, rest, ok := strings.Cut(u, "://"); !ok || scheme != "tls" && scheme != "wss" || rest == "" {
 			bad("--nats-url %q does not begin with tls:// or wss://", u)
@@ -162,13 +165,17 @@ func (o *Options) natsHost() string { return "nats." + o.Domain }
 // APIURL is where people and devices find the HTTPS API.
 func (o *Options) APIURL() string { return "https://" + o.Domain }
 
+// natsEndsTLS says whether devices speak to the servers of WithNATS themselves,
+// and check the certificate that the installation made.
+func (o *Options) natsEndsTLS() bool { return o.WithNATS && o.Expose == ExposeLoadBalancer }
+
 // DeviceNATSURLs are where devices find NATS. Behind an ingress that is a
 // websocket: many sites let nothing out but port 443.
 func (o *Options) DeviceNATSURLs() []string {
 	switch {
 	case !o.WithNATS:
 		return o.NATSURLs
-	case o.Expose == ExposeLoadBalancer || o.Expose == ExposeNodePort:
+	case o.natsEndsTLS():
 		return []string{"tls://" + o.natsHost() + ":4222"}
 	}
 	return []string{"wss://" + o.natsHost() + ":443"}

@@ -1,6 +1,7 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -29,6 +30,8 @@ type Smoke struct {
 	Issuer   string
 	NATSURLs []string
 	Roots    *x509.CertPool // of the public certificates; nil means the system's
+	// NATSRoots are of the NATS servers' certificate, where that is another's.
+	NATSRoots *x509.CertPool
 	// Canary is let in by the callout, and writes; nil: that is not tested.
 	Canary *Canary
 }
@@ -161,6 +164,6 @@ func (s *Smoke) dial(ctx context.Context, login nats.Option, more ...nats.Option
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = time.Until(deadline)
 	}
-	return nats.Connect(strings.Join(s.NATSURLs, ","), append([]nats.Option{login, nats.Name("fleetctl smoke test"), nats.Secure(s.tls()),
+	return nats.Connect(strings.Join(s.NATSURLs, ","), append([]nats.Option{login, nats.Name("fleetctl smoke test"), nats.Secure(&tls.Config{RootCAs: cmp.Or(s.NATSRoots, s.Roots), MinVersion: tls.VersionTLS12}),
 		nats.Timeout(min(timeout, smokeTimeout)), nats.NoReconnect()}, more...)...)
 }

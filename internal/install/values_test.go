@@ -68,6 +68,7 @@ func TestChartValues(t *testing.T) {
 		{"nats", plain, Cluster{}},
 		{"nats-openshift", func(o *Options) { o.Expose, o.StorageClass = ExposeRoute, "fast" }, Cluster{OpenShift: true}},
 		{"nats-single", func(o *Options) { o.NATSReplicas, o.Devices = 1, 20_000 }, Cluster{}},
+		{"nats-loadbalancer", func(o *Options) { o.Expose = ExposeLoadBalancer }, Cluster{}},
 		{"zitadel", zitadel, Cluster{CloudNativePG: true}},
 		{"zitadel-openshift", func(o *Options) { zitadel(o); o.Expose = ExposeRoute }, Cluster{OpenShift: true, CloudNativePG: true, FirstUser: 1000650000, FirstGroup: 1000660000}},
 		{"zitadel-dsn", func(o *Options) {

@@ -50,6 +50,9 @@ func (o *Options) dashboard(c Cluster) []client.Object {
 	if o.DashboardID != "" {
 		w.args = append(w.args, "--dashboard-client-id="+o.DashboardID)
 	}
+	if o.natsEndsTLS() {
+		w.args = append(w.args, "--device-ca="+secretRoot+"nats-ca/ca.crt")
+	}
 	if o.KubernetesURL != "" {
 		w.args = append(w.args, "--kubernetes-url="+o.KubernetesURL)
 	}

@@ -3,6 +3,7 @@
 package issuertest
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
@@ -14,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -68,6 +70,9 @@ func (c *Clock) Advance(d time.Duration) {
 type Options struct {
 	Host         string        // the address that it listens on; "" means loopback
 	MachineToken time.Duration // see issuer.Config
+	// Name is what it calls itself, as if it were at https://NAME; "" means its
+	// address. Whoever asks it by that name has to be led to Address.
+	Name string
 }
 
 // Start starts an issuer on loopback; it ends with the test.
@@ -114,7 +119,7 @@ func (i *Issuer) store() *store.Store {
 // Resume starts it again after Stop, where it was.
 func (i *Issuer) Resume() {
 	i.t.Helper()
-	cert, err := i.CA.ServerCert("issuer", []string{i.options.Host})
+	cert, err := i.CA.ServerCert("issuer", append([]string{i.options.Host}, slices.DeleteFunc([]string{i.options.Name}, func(n string) bool { return n == "" })...))
 	if err != nil {
 		i.t.Fatal(err)
 	}
@@ -124,7 +129,7 @@ func (i *Issuer) Resume() {
 	}
 	i.address = listener.Addr().String()
 	i.Issuer, err = issuer.Start(context.Background(), issuer.Config{
-		Dir: filepath.Join(i.dir, "issuer"), URL: "https://" + i.address, Listener: listener,
+		Dir: filepath.Join(i.dir, "issuer"), URL: "https://" + cmp.Or(i.options.Name, i.address), Listener: listener,
 		TLS: cert.TLSConfig(), Log: slog.New(slog.DiscardHandler), Now: i.Clock.Now, MachineToken: i.options.MachineToken,
 	})
 	if err != nil {
@@ -132,6 +137,9 @@ func (i *Issuer) Resume() {
 	}
 	i.up = true
 }
+
+// Address is where it listens.
+func (i *Issuer) Address() string { return i.address }
 
 // Stop makes it unreachable.
 func (i *Issuer) Stop() {
