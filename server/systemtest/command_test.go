@@ -51,6 +51,7 @@ var fleetctl = sync.OnceValues(func() (string, error) {
 // operatorsShell runs fleetctl as a person with a kubeconfig does.
 type operatorsShell struct {
 	program, kubeconfig, home string
+	proxy                     string // that leads to the outside
 }
 
 func newOperatorsShell(t *testing.T, config *rest.Config) operatorsShell {
@@ -59,7 +60,7 @@ func newOperatorsShell(t *testing.T, config *rest.Config) operatorsShell {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := operatorsShell{program: program, home: t.TempDir()}
+	s := operatorsShell{program: program, home: t.TempDir(), proxy: "http://127.0.0.1:1"}
 	s.kubeconfig = filepath.Join(s.home, "kubeconfig")
 	file := clientcmdapi.NewConfig()
 	file.Clusters["test"] = &clientcmdapi.Cluster{Server: config.Host, CertificateAuthorityData: config.CAData}
@@ -81,7 +82,7 @@ type ran struct {
 func (s operatorsShell) run(t *testing.T, args ...string) ran {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), s.program, append([]string{"server"}, args...)...)
-	cmd.Env = append(os.Environ(), "HOME="+s.home, "XDG_CONFIG_HOME="+s.home, "XDG_CACHE_HOME="+s.home, "KUBECONFIG="+s.kubeconfig, "HTTPS_PROXY=http://127.0.0.1:1")
+	cmd.Env = append(os.Environ(), "HOME="+s.home, "XDG_CONFIG_HOME="+s.home, "XDG_CACHE_HOME="+s.home, "KUBECONFIG="+s.kubeconfig, "HTTPS_PROXY="+s.proxy)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
@@ -279,7 +280,7 @@ func playing(t *testing.T, c ctrl.Client, namespace string, during func()) {
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			for _, name := range []string{"fleet-operator", "fleet-callout", "fleet-dashboard"} {
+			for _, name := range []string{"zitadel", "zitadel-login", "fleet-operator", "fleet-callout", "fleet-dashboard"} {
 				d := &appsv1.Deployment{}
 				if c.Get(ctx, ctrl.ObjectKey{Namespace: namespace, Name: name}, d) == nil && d.Status.AvailableReplicas == 0 {
 					n := *d.Spec.Replicas
