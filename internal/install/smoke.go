@@ -81,18 +81,19 @@ func (s *Smoke) client() *http.Client {
 
 func (s *Smoke) tls() *tls.Config { return &tls.Config{RootCAs: s.Roots, MinVersion: tls.VersionTLS12} }
 
-func (s *Smoke) get(ctx context.Context, url string) (*http.Response, []byte, error) {
+// get gives the status code of an answer, and its body.
+func (s *Smoke) get(ctx context.Context, url string) (code int, body []byte, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return nil, nil, err
+		return 0, nil, err
 	}
 	response, err := s.client().Do(request)
 	if err != nil {
-		return nil, nil, err
+		return 0, nil, err
 	}
 	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
-	return response, body, err
+	body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	return response.StatusCode, body, err
 }
 
 func (s *Smoke) certificate(ctx context.Context) error {
@@ -108,18 +109,18 @@ func (s *Smoke) certificate(ctx context.Context) error {
 }
 
 func (s *Smoke) ready(ctx context.Context) error {
-	response, body, err := s.get(ctx, s.APIURL+"/readyz")
+	code, body, err := s.get(ctx, s.APIURL+"/readyz")
 	if err != nil {
 		return err
 	}
-	if response.StatusCode != http.StatusOK {
-		return hint.Wrap(fmt.Errorf("%s: %s", response.Status, strings.TrimSpace(string(body))), "kubectl logs -n fleet-system deployment/fleet-dashboard")
+	if code != http.StatusOK {
+		return hint.Wrap(fmt.Errorf("%d %s: %s", code, http.StatusText(code), strings.TrimSpace(string(body))), "kubectl logs -n fleet-system deployment/fleet-dashboard")
 	}
 	return nil
 }
 
 func (s *Smoke) discovery(ctx context.Context) error {
-	response, body, err := s.get(ctx, strings.TrimSuffix(s.Issuer, "/")+"/.well-known/openid-configuration")
+	code, body, err := s.get(ctx, strings.TrimSuffix(s.Issuer, "/")+"/.well-known/openid-configuration")
 	if err != nil {
 		return hint.Wrap(err, "is the issuer's URL right, and reachable from here?")
 	}
@@ -127,8 +128,8 @@ func (s *Smoke) discovery(ctx context.Context) error {
 		Issuer  string `json:"issuer"`
 		JWKSURI string `json:"jwks_uri"`
 	}
-	if response.StatusCode != http.StatusOK || json.Unmarshal(body, &document) != nil || document.JWKSURI == "" {
-		return hint.Wrap(fmt.Errorf("%s, and no discovery document", response.Status), "is that an OpenID Connect issuer?")
+	if code != http.StatusOK || json.Unmarshal(body, &document) != nil || document.JWKSURI == "" {
+		return hint.Wrap(fmt.Errorf("%d %s, and no discovery document", code, http.StatusText(code)), "is that an OpenID Connect issuer?")
 	}
 	if document.Issuer != s.Issuer {
 		return hint.Wrap(fmt.Errorf("it calls itself %s, and tokens are checked for %s", document.Issuer, s.Issuer), "give --issuer exactly as the issuer calls itself")
