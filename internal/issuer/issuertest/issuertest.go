@@ -152,8 +152,16 @@ func (i *Issuer) Stop() {
 	}
 }
 
-// HTTPClient trusts the issuer's CA.
-func (i *Issuer) HTTPClient() *http.Client { return credential.HTTPClient(i.CA.Pool()) }
+// HTTPClient trusts the issuer's CA, and finds the issuer whatever it calls itself.
+func (i *Issuer) HTTPClient() *http.Client {
+	c := credential.HTTPClient(i.CA.Pool())
+	if through, ok := c.Transport.(*http.Transport); ok && i.options.Name != "" {
+		through.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, i.address)
+		}
+	}
+	return c
+}
 
 // Machine makes a machine user with roles in the fleet's project, and gives the
 // path of its key file. What is there already gets a further key.
