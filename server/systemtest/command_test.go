@@ -85,7 +85,9 @@ func (s operatorsShell) run(t *testing.T, args ...string) ran {
 	cmd.Env = append(os.Environ(), "HOME="+s.home, "XDG_CONFIG_HOME="+s.home, "XDG_CACHE_HOME="+s.home, "KUBECONFIG="+s.kubeconfig, "HTTPS_PROXY="+s.proxy)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	began := time.Now()
 	err := cmd.Run()
+	t.Logf("%5.1f s  fleetctl server %.80s", time.Since(began).Seconds(), strings.Join(args, " "))
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
