@@ -124,25 +124,32 @@ type execSession struct {
 
 func (c *Client) startExec(ctx context.Context, container string, req wire.ExecRequest) (*execSession, error) {
 	what := "run a command in container " + short(container)
-	var made struct {
-		ID string `json:"Id"`
-	}
 	create := map[string]any{"Cmd": req.Command, "AttachStdin": req.Stdin, "AttachStdout": true, "AttachStderr": true, "Tty": req.TTY}
 	if req.TTY {
 		create["Env"] = []string{"TERM=xterm-256color"}
 	}
-	if err := c.call(ctx, http.MethodPost, "/containers/"+container+"/exec", nil, create, &made); err != nil {
+	id, err := c.createExec(ctx, container, create)
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	s := &execSession{client: c, container: container, id: made.ID}
+	s := &execSession{client: c, container: container, id: id}
 	start := map[string]any{"Detach": false, "Tty": req.TTY}
 	if req.TTY && req.Size != (wire.Size{}) {
 		start["h"], start["w"] = req.Size.Rows, req.Size.Columns
 	}
-	if err := s.hijack(ctx, "/exec/"+made.ID+"/start", start); err != nil {
+	if err := s.hijack(ctx, "/exec/"+id+"/start", start); err != nil {
 		return nil, fmt.Errorf("%s: %w", what, startFailure(err))
 	}
 	return s, nil
+}
+
+// createExec makes a command known to Podman, which does not run it yet.
+func (c *Client) createExec(ctx context.Context, container string, create map[string]any) (id string, err error) {
+	var made struct {
+		ID string `json:"Id"`
+	}
+	err = c.call(ctx, http.MethodPost, "/containers/"+container+"/exec", nil, create, &made)
+	return made.ID, err
 }
 
 // startFailure tells a command that is not there from an engine that failed.
@@ -221,14 +228,15 @@ type execState struct {
 	PID      int  `json:"Pid"`
 }
 
-func (s *execSession) state(ctx context.Context) (state execState, err error) {
-	return state, s.client.call(ctx, http.MethodGet, "/exec/"+s.id+"/json", nil, nil, &state)
+func (c *Client) execState(ctx context.Context, id string) (state execState, err error) {
+	err = c.call(ctx, http.MethodGet, "/exec/"+id+"/json", nil, nil, &state)
+	return state, err
 }
 
 // wait gives the exit code of a command whose output has ended.
 func (s *execSession) wait(ctx context.Context) (int, error) {
 	for deadline := time.Now().Add(exitWait); ; {
-		state, err := s.state(ctx)
+		state, err := s.client.execState(ctx, s.id)
 		switch {
 		case err != nil:
 			return 0, fmt.Errorf("ask for the command's exit code: %w", err)
@@ -254,7 +262,7 @@ func (s *execSession) end() {
 		if i > 0 {
 			time.Sleep(killAfter)
 		}
-		state, err := s.state(ctx)
+		state, err := s.client.execState(ctx, s.id)
 		if err != nil || !state.Running || state.PID <= 1 {
 			return
 		}

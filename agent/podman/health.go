@@ -164,14 +164,11 @@ func newChecker() *http.Client {
 // Check runs a command in a container and gives an error unless it exits with
 // 0.
 func (c *Client) Check(ctx context.Context, container string, command []string) error {
-	var made struct {
-		ID string `json:"Id"`
-	}
-	body := map[string]any{"Cmd": command, "AttachStdout": true, "AttachStderr": true}
-	if err := c.call(ctx, http.MethodPost, "/containers/"+container+"/exec", nil, body, &made); err != nil {
+	id, err := c.createExec(ctx, container, map[string]any{"Cmd": command, "AttachStdout": true, "AttachStderr": true})
+	if err != nil {
 		return fmt.Errorf("run the check: %w", err)
 	}
-	resp, err := c.send(ctx, http.MethodPost, "/exec/"+made.ID+"/start", nil, map[string]any{"Detach": false})
+	resp, err := c.send(ctx, http.MethodPost, "/exec/"+id+"/start", nil, map[string]any{"Detach": false})
 	if err != nil {
 		return fmt.Errorf("run the check: %w", err)
 	}
@@ -179,11 +176,8 @@ func (c *Client) Check(ctx context.Context, container string, command []string) 
 	if err = errors.Join(err, resp.Body.Close()); err != nil {
 		return fmt.Errorf("run the check: %w", err)
 	}
-	var done struct {
-		ExitCode int  `json:"ExitCode"`
-		Running  bool `json:"Running"`
-	}
-	if err := c.call(ctx, http.MethodGet, "/exec/"+made.ID+"/json", nil, nil, &done); err != nil {
+	done, err := c.execState(ctx, id)
+	if err != nil {
 		return fmt.Errorf("run the check: %w", err)
 	}
 	if done.ExitCode == 0 && !done.Running {
