@@ -18,7 +18,7 @@ import (
 
 var (
 	trials  = flag.Int("soak.trials", 1, "how often each kind of drift is made")
-	reboots = flag.Int("soak.reboots", 2, "how often a host is rebooted without a network")
+	reboots = flag.Int("soak.reboots", 1, "how often a host is rebooted without a network")
 	calm    = flag.Duration("soak.calm", 0, "how long a device is watched for restarts without a cause; 0 skips it")
 	seed    = flag.Uint64("soak.seed", uint64(time.Now().UnixNano()), "seed of what is random")
 )
