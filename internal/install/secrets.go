@@ -70,7 +70,7 @@ func (o *Options) Complete(have Secrets) (all Secrets, made []string, err error)
 	recipes := o.recipes()
 	for _, name := range slices.Sorted(maps.Keys(recipes)) {
 		entries := recipes[name]
-		if len(all[name]) > 0 {
+		if _, there := all[name]; there { // also one that was emptied
 			for key := range entries {
 				if len(all[name][key]) == 0 {
 					return nil, nil, fmt.Errorf("Secret %s has no %s: %w", name, key, ErrDamaged)
