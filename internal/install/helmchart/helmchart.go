@@ -1,7 +1,7 @@
 // Package helmchart makes, changes and removes releases of Helm charts by
 // running fleetctl-helm, which speaks to the Helm SDK (module helm/). The SDK
 // would make fleetctl two and a half times as large, and its dependencies would
-// decide on those of the control plane: docs/decisions/0012-helm-beside-fleetctl.md.
+// decide on those of the control plane: docs/decisions/0017-helm-beside-fleetctl.md.
 package helmchart
 
 import (
