@@ -71,7 +71,8 @@ const hostile = `=cmd|'/c calc'!A1"><script>alert(1)</script><img src=x onerror=
 func hostileDevice(name string) *v1alpha1.Device {
 	d := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: metav1.Now()}}
 	d.Status.Inventory = v1alpha1.Inventory{Hostname: hostile, Model: hostile, OS: hostile, Kernel: hostile, Architecture: hostile, AgentVersion: hostile}
-	d.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonHeartbeatMissed, Message: hostile, LastTransitionTime: metav1.Now()}}
+	d.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonHeartbeatMissed, Message: hostile, LastTransitionTime: metav1.Now()},
+		{Type: v1alpha1.ConditionWarning, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAgentWarns, Message: "disk " + hostile, LastTransitionTime: metav1.Now()}}
 	return d
 }
 
@@ -84,6 +85,9 @@ func TestHostileReports(t *testing.T) {
 		if strings.Contains(a.body, "<script>alert") || strings.Contains(a.body, "<img src=x") {
 			t.Errorf("%s: what a device says is markup", path)
 		}
+	}
+	if page := f.get(b, "/devices/evil", nil).body; !strings.Contains(page, "Its agent warns: disk =cmd") {
+		t.Error("the page does not show what the agent warns of")
 	}
 	for _, row := range must(csv.NewReader(strings.NewReader(f.get(b, "/devices.csv?name=evil", nil).body)).ReadAll())(t)[1:] {
 		for _, cell := range row {

@@ -48,6 +48,7 @@ type Device struct {
 	State     State
 	Reason    string // of the condition that State follows from
 	Why       string // its message
+	Warning   string // what its agent warns of; "" of nothing
 	Since     time.Time
 	Heartbeat time.Time // zero: never
 }
@@ -72,6 +73,9 @@ func newDevice(o *v1alpha1.Device) *Device {
 	}
 	if c := meta.FindStatusCondition(o.Status.Conditions, v1alpha1.ConditionIdentityConflict); c != nil && c.Status == metav1.ConditionTrue {
 		set(Conflict, c)
+	}
+	if c := meta.FindStatusCondition(o.Status.Conditions, v1alpha1.ConditionWarning); c != nil && c.Status == metav1.ConditionTrue {
+		d.Warning = c.Message
 	}
 	return d
 }
