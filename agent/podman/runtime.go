@@ -243,7 +243,7 @@ func (r *Runtime) dispatch(ctx context.Context, w *worker) {
 	}
 	target := hashOf(r.wanted(w.key))
 	if target != w.target {
-		w.target, w.failures, w.notBefore = target, 0, time.Time{}
+		w.target, w.failures, w.crashes, w.notBefore = target, 0, 0, time.Time{}
 		r.setState(w, wire.PhasePending, "waiting") // what is known is about another specification
 	}
 	if time.Now().Before(w.notBefore) || ctx.Err() != nil {

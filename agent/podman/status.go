@@ -2,10 +2,8 @@ package podman
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/nationtech/fleetctl/internal/wire"
 )
@@ -37,15 +35,9 @@ func (r *Runtime) observe(ctx context.Context, w *worker, target *want, c Contai
 		s.Phase, s.Message = wire.PhaseStopped, exitText(c.State)
 	case c.State.Status != "running":
 		s.Phase, s.Message, s.Reason = wire.PhaseFailed, exitText(c.State), exitReason(c.State)
-	case c.RestartCount > 0 && time.Since(c.State.StartedAt) < proving:
-		s.Phase, s.Reason = wire.PhaseFailed, wire.ReasonCrashLoop
-		s.Message = fmt.Sprintf("keeps exiting; restarted %d times", c.RestartCount)
-		if w.end != nil && w.end.container == c.ID {
-			s.Message += "; the last time it " + exitText(w.end.state)
-			if w.end.state.OOMKilled {
-				s.Reason = wire.ReasonOutOfMemory
-			}
-		}
+	case w.loops(c):
+		s.Phase = wire.PhaseFailed
+		s.Reason, s.Message = w.looping(c)
 		r.later(proving)
 	case health != nil:
 		s.Health = health.status

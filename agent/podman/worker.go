@@ -42,9 +42,11 @@ type worker struct {
 	failures  int
 	notBefore time.Time
 	state     wire.ServiceState
-	made      string // container that was made and not looked at yet
-	watched   int    // process whose end is being waited for
-	end       *end   // the last that was seen of one of its containers
+	made      string    // container that was made and not looked at yet
+	watched   int       // process whose end is being waited for
+	end       *end      // the last that was seen of one of its containers
+	crashes   int       // runs in a row that ended soon after they began
+	counted   time.Time // the end of the last of them
 	health    *checkup
 }
 
@@ -79,7 +81,10 @@ func (r *Runtime) run(ctx context.Context, w *worker) {
 			"error", err, "hint", hint.Of(err), "retry_in", delay.Round(time.Second))
 		r.later(delay)
 	default:
-		w.failures, w.notBefore = 0, time.Time{}
+		w.notBefore = time.Time{}
+		if w.crashes < crashLoop {
+			w.failures = 0
+		}
 		if r.wanted(w.key) == nil && !w.exists {
 			r.endCheckups(w)
 			delete(r.workers, w.key)
@@ -130,6 +135,11 @@ func (r *Runtime) settle(ctx context.Context, w *worker) error {
 					return err
 				}
 				continue
+			}
+		}
+		if act.verb == start && !started {
+			if err := r.noteEnd(w, act.container); err != nil {
+				return err
 			}
 		}
 		if act.verb == start && started {
