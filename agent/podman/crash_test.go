@@ -51,3 +51,25 @@ func TestCrashLoopThatPodmanLeavesToUs(t *testing.T) {
 	signal(r.again)
 	f.await(r, "running", all("web", wire.PhaseRunning))
 }
+
+// Who stops and starts a service again and again makes no crash loop.
+func TestStoppedByHandIsNoCrash(t *testing.T) {
+	f := newFake(t)
+	r := f.runtime()
+	f.apply(r, desired(t, "web", 1, service("a", "x/a")))
+	f.await(r, "running", all("web", wire.PhaseRunning))
+	target := wire.Target{Deployment: "web"}
+	for range 2 * crashLoop {
+		if err := r.Stop(t.Context(), target); err != nil {
+			t.Fatal(err)
+		}
+		f.mu.Lock()
+		f.find("fleet-web-a").State.FinishedAt = time.Now()
+		f.mu.Unlock()
+		f.await(r, "stopped", all("web", wire.PhaseStopped))
+		signal(r.again)
+		if err := r.Start(t.Context(), target); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

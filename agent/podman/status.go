@@ -18,6 +18,7 @@ func (r *Runtime) observe(ctx context.Context, w *worker, target *want, c Contai
 	}
 	if target.stopped {
 		r.endCheckups(w)
+		w.crashes, w.counted = 0, c.State.FinishedAt // which was on purpose
 		r.put(w, wire.ServiceState{Name: w.key.service, Phase: wire.PhaseStopped, Message: stoppedByHand, ContainerID: c.ID, Image: target.spec.Image})
 		return
 	}
