@@ -35,8 +35,6 @@ type device struct {
 
 	mu       sync.Mutex
 	restarts int
-	phase    wire.Phase
-	message  string
 }
 
 type key struct{ user, password string }
