@@ -23,7 +23,7 @@ const stay = 25 * time.Millisecond
 // came. When a whole fleet comes back at once there is work for every processor
 // for seconds. Without this, all of it is begun at the same time: each handshake,
 // each decision and each message of those who are in already waits for its
-// turn among thousands. The work is the same, so that nobody is in later.
+// turn among thousands, until clients give up and begin again.
 type admission struct {
 	places chan struct{} // one for each client that is arriving
 	atOnce int           // decisions
