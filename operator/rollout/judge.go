@@ -57,6 +57,10 @@ func judge(d *Device, m *memory, p *Policy, now time.Time, suspect bool) verdict
 			return verdict{standing: ready}
 		}
 		m.notReady(now)
+		// What has failed for good and starts once more has failed until it is ready.
+		if !m.failing.IsZero() && !now.Before(m.failing.Add(p.patience())) {
+			return verdict{standing: failed, reason: ReasonFailed, again: at}
+		}
 		if !d.Connected {
 			return away(d, m, p, now, suspect)
 		}
