@@ -30,9 +30,13 @@ func (d *device) env(container, name string) string {
 	return d.user("podman inspect -f '{{range .Config.Env}}{{println .}}{{end}}' " + container + " | sed -n 's/^" + name + "=//p'")
 }
 
-// generation is a service whose environment says of which one it is.
+// generation is a service whose environment says of which one it is. It may be
+// replaced when it has hardly begun, and then misses the signal to stop.
 func generation(name, image string, n int64, more ...wire.EnvVar) wire.Service {
-	return wire.Service{Name: name, Image: image, Env: append(more, wire.EnvVar{Name: "GENERATION", Value: fmt.Sprint(n)})}
+	return wire.Service{
+		Name: name, Image: image, Env: append(more, wire.EnvVar{Name: "GENERATION", Value: fmt.Sprint(n)}),
+		StopTimeout: &wire.Duration{Duration: 2 * time.Second},
+	}
 }
 
 // What befalls a device, one thing after the other, on one that goes on working.
@@ -82,7 +86,8 @@ func TestFaultsOnPodman(t *testing.T) {
 
 	t.Run("depends on what is healthy", func(t *testing.T) {
 		d.makeData()
-		late := wire.Service{Name: "late", Image: image, DependsOn: []string{"early"}}
+		late := generation("late", image, 1)
+		late.DependsOn = []string{"early"}
 		early := wire.Service{
 			Name: "early", Image: image, Volumes: []wire.Volume{{HostPath: "/var/lib/fleet-agent/data", ContainerPath: "/data"}},
 			HealthCheck: &wire.HealthCheck{Command: []string{"/app", "exists", "/data/ready"}, Interval: &wire.Duration{Duration: time.Second}, StartPeriod: &wire.Duration{Duration: time.Minute}},

@@ -50,22 +50,21 @@ type played struct {
 // sim is a fleet, its operator and a clock.
 type sim struct {
 	*rapid.T
-	now      time.Time
-	started  time.Time // of the operator
-	engine   *Engine
-	stored   State // what survives the operator
-	state    State
-	policy   Policy
-	target   Revision
-	newest   Revision
-	goods    map[Revision]bool
-	does     map[Revision]behaviour
-	devices  map[string]*played
-	toldOf   map[Revision]map[string]bool // who was ever told a revision without having nothing
-	widest   map[string]int               // group: largest batch that was allowed
-	joined   int
-	events   []string
-	lostSeen bool
+	now     time.Time
+	started time.Time // of the operator
+	engine  *Engine
+	stored  State // what survives the operator
+	state   State
+	policy  Policy
+	target  Revision
+	newest  Revision
+	goods   map[Revision]bool
+	does    map[Revision]behaviour
+	devices map[string]*played
+	toldOf  map[Revision]map[string]bool // who was ever told a revision without having nothing
+	widest  map[string]int               // group: largest batch that was allowed
+	joined  int
+	events  []string
 }
 
 func newSim(t *rapid.T) *sim {

@@ -122,7 +122,7 @@ enabled = false
 	eventually(t, "the deployment to have failed on it, with the reason", func(ctx context.Context) (bool, error) {
 		select {
 		case err := <-exited:
-			return false, fmt.Errorf("the agent ended: %v", err)
+			return false, fmt.Errorf("the agent ended: %w", err)
 		default:
 		}
 		got, err := objects.Resource(deployments).Namespace("default").Get(ctx, "hello", metav1.GetOptions{})

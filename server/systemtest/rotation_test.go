@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
-	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -133,7 +132,7 @@ func (a *realAgent) start() {
 	a.t.Helper()
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(a.e.CAPEM))
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	loop, err := agent.New(agent.Config{
 		Device: a.ID, Version: "test", StateDir: a.dir, MachineID: a.machine,
 		Engine: &agent.NoEngine{Reason: "test"}, EngineName: "none",
