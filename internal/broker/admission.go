@@ -10,13 +10,13 @@ import (
 
 // For each processor.
 const (
-	arriving = 4 // clients between their TLS handshake's begin and the callout's being asked about them
-	deciding = 2 // decisions under way
+	arriving = 2 // clients between their TLS handshake's begin and the callout's being asked about them
+	deciding = 1 // decisions under way
 )
 
 // stay is the longest that a client is counted as arriving. It bounds what
 // clients can do to others that shake hands and then say nothing: the rest still
-// comes in at arriving/stay for each processor, 160 a second.
+// comes in at arriving/stay for each processor, 80 a second.
 const stay = 25 * time.Millisecond
 
 // admission lets clients in a few at a time, about in the order in which they
