@@ -125,8 +125,9 @@ func TestOnboardTwiceThenOffboard(t *testing.T) {
 			apply(t, host, plan)
 			took := time.Since(began)
 			t.Logf("first onboarding: %d changed, %s", plan.ChangeCount(), took.Round(time.Millisecond))
-			if o.Podman && took > 5*time.Second {
-				t.Errorf("a host with its packages took %s, want at most 5 s", took)
+			// It takes one; BenchmarkOnboardFirst measures it. Other work may share the machine.
+			if o.Podman && took > 15*time.Second {
+				t.Errorf("a host with its packages took %s, want at most 15 s", took)
 			}
 			isDevice(t, h)
 
