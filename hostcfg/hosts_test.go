@@ -214,3 +214,29 @@ func TestRealReboot(t *testing.T) {
 		t.Errorf("second plan: %+v", again.Steps)
 	}
 }
+
+// useradd writes passwd, shadow and group one after the other. What was cut off in
+// between is completed.
+func TestAccountThatWasCutOff(t *testing.T) {
+	real := testhost.Start(t, testhost.Options{Suite: "trixie"})
+	host := dial(t, real)
+	want := []hostcfg.Resource{
+		hostcfg.User{Name: "agent", System: true, Home: "/var/lib/agent", SubIDs: true},
+		hostcfg.Directory{Path: "/etc/agent", Group: "agent", Mode: 0o750},
+	}
+	apply(t, host, plan(t, host, want))
+	for _, files := range []string{"/etc/group /etc/gshadow", "/etc/shadow /etc/group /etc/gshadow"} {
+		id := real.Sh(t, "id agent")
+		real.Sh(t, "rm -r /etc/agent && sed -i '/^agent:/d' "+files)
+		apply(t, host, plan(t, host, want))
+		if got := real.Sh(t, "id agent"); got != id {
+			t.Errorf("without its lines in %s it became %s, was %s", files, got, id)
+		}
+		if got := real.Sh(t, "getent shadow agent | cut -d: -f1; stat -c %G /etc/agent"); got != "agent\nagent" {
+			t.Errorf("without its lines in %s: %s", files, got)
+		}
+		if again := plan(t, host, want); again.ChangeCount() != 0 {
+			t.Errorf("without its lines in %s it does not converge", files)
+		}
+	}
+}

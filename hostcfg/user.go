@@ -158,7 +158,13 @@ func (u User) planModify(s *state, cur *userState, st *Step) error {
 		st.change("add %s to %s", u.Name, strings.Join(missing, ", "))
 		args = append(args, "-a", "-G", strings.Join(missing, ","))
 	}
-	// A useradd that was cut off leaves an account without its home.
+	// A useradd that was cut off leaves an account without its group, and perhaps
+	// without its line in shadow, which is written in between,
+	if len(cur.groups) == 0 && u.Group == "" {
+		st.change("create the group %s, gid %d, that %s lacks", u.Name, cur.gid, u.Name)
+		st.run(needs("groupadd") + fmt.Sprintf("pwconv\ngroupadd -g %d -- %s\n", cur.gid, quote(u.Name)))
+	}
+	// or without its home.
 	if u.Home != "" && s.paths[u.Home] == nil {
 		st.change("create the home %s", u.Home)
 		st.run(fmt.Sprintf("mkdir -m 0700 -- %[1]s\nchown -- %[2]s %[1]s\n", quote(u.Home), quote(fmt.Sprintf("%d:%d", cur.uid, cur.gid))))
