@@ -34,8 +34,12 @@ type program struct {
 func newProgram(t *testing.T) program {
 	t.Helper()
 	p := program{t, filepath.Join(t.TempDir(), "fleetctl"), t.TempDir()}
+	root, err := sandbox.Repository()
+	if err != nil {
+		t.Fatal(err)
+	}
 	build := exec.CommandContext(t.Context(), "go", "build", "-tags", "libvirt_dlopen", "-o", p.path, "./cmd/fleetctl")
-	build.Dir = sandbox.Repository()
+	build.Dir = root
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build fleetctl: %v\n%s", err, out)
 	}

@@ -18,17 +18,17 @@ const insideMark = "FLEETCTL_TEST_IN_SANDBOX"
 
 // Repository is the root of the checkout that this package was built from, seen
 // from a test's directory.
-func Repository() string {
-	dir, err := os.Getwd()
+func Repository() (string, error) {
+	start, err := os.Getwd()
 	if err != nil {
-		panic(err)
+		return "", err
 	}
-	for ; ; dir = filepath.Dir(dir) {
+	for dir := start; ; dir = filepath.Dir(dir) {
 		if _, err := os.Stat(filepath.Join(dir, "scripts/vm-sandbox")); err == nil {
-			return dir
+			return dir, nil
 		}
 		if dir == filepath.Dir(dir) {
-			panic("no checkout around the working directory")
+			return "", fmt.Errorf("no scripts/vm-sandbox in %s or above it: run the tests in a checkout of the project", start)
 		}
 	}
 }
@@ -43,6 +43,11 @@ func Main(m *testing.M) int {
 		fmt.Println("SKIP: virtual machines are tested in namespaces of their own, which needs root")
 		return 0
 	}
+	root, err := Repository()
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
 	state, err := os.MkdirTemp("", "fleetctl-vm-test-")
 	if err != nil {
 		fmt.Println(err)
@@ -54,7 +59,7 @@ func Main(m *testing.M) int {
 		return 1
 	}
 	sandbox := func(args ...string) int {
-		command := exec.Command(filepath.Join(Repository(), "scripts/vm-sandbox"), args...)
+		command := exec.Command(filepath.Join(root, "scripts/vm-sandbox"), args...)
 		command.Env = append(os.Environ(), "FLEETCTL_SANDBOX="+state, insideMark+"=1")
 		command.Stdout, command.Stderr = os.Stdout, os.Stderr
 		if err := command.Run(); err != nil {
@@ -87,7 +92,11 @@ func Gateway(t testing.TB) string {
 // foreign architecture five or more.
 func Image(t testing.TB, arch string) string {
 	t.Helper()
-	command := exec.CommandContext(t.Context(), filepath.Join(Repository(), "scripts/build-image"), "--device", "--arch", arch)
+	root, err := Repository()
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.CommandContext(t.Context(), filepath.Join(root, "scripts/build-image"), "--device", "--arch", arch)
 	command.Stderr = lines{t}
 	out, err := command.Output()
 	if err != nil {
