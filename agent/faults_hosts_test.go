@@ -66,7 +66,11 @@ func TestFaultsOnPodman(t *testing.T) {
 			after := time.Duration(random.Int64N(int64(time.Second)))
 			time.Sleep(after)
 			d.Sh(t, "pkill -KILL -x fleet-agent")
-			f.awaitFor(time.Minute, fmt.Sprintf("generation %d, killed after %s", n, after), phase("web", n, wire.PhaseRunning))
+			killed := time.Now()
+			// It may have been done, and said so, before it was killed: what counts is what the next one says.
+			f.awaitFor(time.Minute, fmt.Sprintf("generation %d, killed after %s", n, after), func(s wire.DeviceState) bool {
+				return s.At.After(killed) && phase("web", n, wire.PhaseRunning)(s)
+			})
 			if got := lines(d.user("podman ps -aq")); len(got) != 4 {
 				t.Errorf("killed after %s: %d containers, want 4", after, len(got))
 			}
