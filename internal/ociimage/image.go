@@ -1,6 +1,6 @@
 // Package ociimage makes OCI images of this project's programs without a
-// container engine: one static binary, a list of what it was built from, and
-// what a process needs to run without root. The same binaries give the same
+// container engine: one static binary, a list of what it was built from, the
+// authorities of public certificates, and what a process needs to run without root. The same binaries give the same
 // digest on every machine. It builds no binary.
 package ociimage
 
@@ -65,12 +65,19 @@ func (i Image) image(program Program) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	authorities, err := roots()
+	if err != nil {
+		return nil, err
+	}
 	path := "usr/local/bin/" + i.Name
 	layers := [][]file{
 		{
 			{name: "etc/", mode: 0o755},
 			{name: "etc/passwd", mode: 0o644, data: fmt.Appendf(nil, "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:%d:%[1]d:nonroot:/tmp:/sbin/nologin\n", user)},
 			{name: "etc/group", mode: 0o644, data: fmt.Appendf(nil, "root:x:0:\nnonroot:x:%d:\n", user)},
+			{name: "etc/ssl/", mode: 0o755},
+			{name: "etc/ssl/certs/", mode: 0o755},
+			{name: "etc/ssl/certs/ca-certificates.crt", mode: 0o644, data: authorities},
 			{name: "tmp/", mode: 0o1777},
 		},
 		{

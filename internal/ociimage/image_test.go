@@ -3,13 +3,16 @@ package ociimage
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -52,8 +55,11 @@ func files(t *testing.T, image v1.Image) map[string]*tar.Header {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if header.Name == "usr/share/sbom/demoapp.cdx.json" {
+		switch header.Name {
+		case "usr/share/sbom/demoapp.cdx.json":
 			checkBill(t, r)
+		case "etc/ssl/certs/ca-certificates.crt": // where Go looks first
+			checkRoots(t, r)
 		}
 		all[header.Name] = header
 	}
@@ -70,6 +76,26 @@ func checkBill(t *testing.T, r io.Reader) {
 	}
 	if bill.BOMFormat != "CycloneDX" || len(bill.Components) == 0 || bill.Components[0].Name != "std" {
 		t.Errorf("bill of materials: %+v", bill)
+	}
+}
+
+// checkRoots wants the authority of the issuer that most installations use.
+func checkRoots(t *testing.T, r io.Reader) {
+	t.Helper()
+	data, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		root, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, root.Subject.CommonName)
+	}
+	if !slices.Contains(names, "ISRG Root X1") { // Let's Encrypt
+		t.Errorf("the image trusts %q", names)
 	}
 }
 
@@ -126,6 +152,9 @@ func TestImage(t *testing.T) {
 			if header.Uid != 0 || header.Gid != 0 || header.Mode&0o022 != 0 && name != "tmp/" && name != "tmp" {
 				t.Errorf("%s: %s belongs to %d:%d, mode %o", arch, name, header.Uid, header.Gid, header.Mode)
 			}
+		}
+		if content["etc/ssl/certs/ca-certificates.crt"] == nil {
+			t.Errorf("%s: it trusts nobody", arch)
 		}
 		if binary := content["usr/local/bin/demoapp"]; binary == nil || binary.Mode != 0o755 {
 			t.Errorf("%s: program is %+v", arch, binary)
