@@ -33,7 +33,10 @@ func (o *Options) natsCertificate() (map[string][]byte, error) {
 		KeyUsage: x509.KeyUsageCertSign,
 	}
 	service := natsName + "." + o.Namespace + ".svc"
-	headless := natsName + "-headless." + o.Namespace + ".svc"
+	// Servers find each other by the chart's routes, which are without the
+	// namespace: nats-0.nats-headless.
+	short := natsName + "-headless"
+	headless := short + "." + o.Namespace + ".svc"
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make certificate of NATS: %w", err)
@@ -42,7 +45,7 @@ func (o *Options) natsCertificate() (map[string][]byte, error) {
 		SerialNumber: serial(), Subject: pkix.Name{CommonName: service},
 		NotBefore: authority.NotBefore, NotAfter: authority.NotAfter,
 		DNSNames: []string{service, service + ".cluster.local", headless, "*." + headless, headless + ".cluster.local",
-			"*." + headless + ".cluster.local", o.natsHost(), "localhost"},
+			"*." + headless + ".cluster.local", "*." + short, o.natsHost(), "localhost"},
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, // servers are each other's clients
 	}

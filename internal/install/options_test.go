@@ -68,8 +68,8 @@ func TestSecretsAreMadeOnce(t *testing.T) {
 	}
 }
 
-// The certificate of NATS is good for the name that the parts use, and the
-// authority's key is nowhere.
+// The certificate of NATS is good for the names that the parts use and for those
+// of the chart's routes, and the authority's key is nowhere.
 func TestNATSCertificate(t *testing.T) {
 	o := example()
 	o.NATSURLs, o.WithNATS = nil, true
@@ -86,7 +86,7 @@ func TestNATSCertificate(t *testing.T) {
 	if !roots.AppendCertsFromPEM(data["ca.crt"]) || len(data) != 3 {
 		t.Fatalf("the Secret has %d entries", len(data))
 	}
-	for _, host := range []string{"nats.fleet-system.svc", "nats-2.nats-headless.fleet-system.svc", "nats.fleet.example.com"} {
+	for _, host := range []string{"nats.fleet-system.svc", "nats-2.nats-headless.fleet-system.svc", "nats-2.nats-headless", "nats.fleet.example.com"} {
 		if _, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: host}); err != nil {
 			t.Errorf("%s: %v", host, err)
 		}
