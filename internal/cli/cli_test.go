@@ -25,7 +25,7 @@ func TestScripts(t *testing.T) {
 			for _, dir := range []string{"config", "cache", "data"} {
 				env.Setenv("XDG_"+strings.ToUpper(dir)+"_HOME", env.WorkDir+"/"+dir)
 			}
-			return nil
+			return playServer(env)
 		},
 	})
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -12,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/nationtech/fleetctl/internal/serverapi/api"
+	"github.com/nationtech/fleetctl/internal/serverapi/apiclient"
 	"github.com/nationtech/fleetctl/internal/wire"
 	"github.com/nationtech/fleetctl/operator/api/v1alpha1"
 )
@@ -20,7 +23,9 @@ func newDescribeDeviceCmd(f *Factory) *cobra.Command {
 	return &cobra.Command{
 		Use:     "device NAME",
 		Aliases: []string{"devices", "fleetdev"},
-		Short:   "Show a device, its inventory and what should run on it",
+		Short:   "Show a device, its inventory, and what should run on it and does",
+		Long: `Shows what Kubernetes has of a device and what should run on it. What it reports
+of each service is asked of fleet-server; where that is not possible it says why.`,
 		Example: `  fleetctl describe device pi-1`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -35,6 +40,10 @@ type describeDeviceResult struct {
 	Device        deviceResult       `json:"device"`
 	Conditions    []metav1.Condition `json:"conditions,omitempty"`
 	Deployments   []deploymentResult `json:"deployments"` // that match the device
+	// State is what the device reported last, StateUnknown why that could not
+	// be asked. Both are empty where it has reported nothing.
+	State        *wire.DeviceState `json:"state,omitempty"`
+	StateUnknown string            `json:"stateUnknown,omitempty"`
 }
 
 func runDescribeDevice(ctx context.Context, f *Factory, name string) error {
@@ -54,7 +63,30 @@ func runDescribeDevice(ctx context.Context, f *Factory, name string) error {
 		SchemaVersion: wire.SchemaVersion, Device: newDeviceResult(d),
 		Conditions: d.Status.Conditions, Deployments: deployments,
 	}
+	result.State, err = reported(ctx, f, name)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		result.StateUnknown = err.Error()
+	}
 	return f.Print(result, func(w io.Writer) error { return writeDevice(w, &result, time.Now()) })
+}
+
+// reported asks the server what the device said last; nil when it said nothing.
+func reported(ctx context.Context, f *Factory, device string) (*wire.DeviceState, error) {
+	if f.global.kubeconfig != "" && !f.chose() {
+		return nil, errors.New("--kubeconfig does not say which fleet-server it is: add --context or --server-dir")
+	}
+	server, err := f.API()
+	if err != nil {
+		return nil, err
+	}
+	known, err := server.Device(ctx, device)
+	if apiclient.Code(err) == api.CodeNotFound {
+		return nil, nil
+	}
+	return known.State, err
 }
 
 // deploymentsFor lists the Deployments whose selector matches the labels.
@@ -103,8 +135,8 @@ func writeDevice(w io.Writer, r *describeDeviceResult, now time.Time) error {
 	}
 	fmt.Fprintf(w, "\nDeployments\n")
 	if len(r.Deployments) == 0 {
-		_, err := fmt.Fprintln(w, "  none matches its labels")
-		return err
+		fmt.Fprintln(w, "  none matches its labels")
+		return writeReported(w, r, now)
 	}
 	var rows [][]string
 	for _, dep := range r.Deployments {
@@ -114,7 +146,46 @@ func writeDevice(w io.Writer, r *describeDeviceResult, now time.Time) error {
 		}
 		rows = append(rows, []string{"  " + dep.Namespace, dep.Name, dep.Ready, problem})
 	}
-	return table(w, []string{"  NAMESPACE", "NAME", "READY", "ERROR HERE"}, rows)
+	if err := table(w, []string{"  NAMESPACE", "NAME", "READY", "ERROR HERE"}, rows); err != nil {
+		return err
+	}
+	return writeReported(w, r, now)
+}
+
+// writeReported shows what the device says that it runs.
+func writeReported(w io.Writer, r *describeDeviceResult, now time.Time) error {
+	fmt.Fprintf(w, "\nReported by the device\n")
+	switch {
+	case r.StateUnknown != "":
+		_, err := fmt.Fprintln(w, "  not known:", printable(r.StateUnknown))
+		return err
+	case r.State == nil:
+		_, err := fmt.Fprintln(w, "  nothing yet")
+		return err
+	}
+	for _, problem := range append([]string{r.State.Error}, r.State.Warnings...) {
+		if problem != "" {
+			fmt.Fprintf(w, "  %s\n", printable(problem))
+		}
+	}
+	var rows [][]string
+	for _, d := range r.State.Deployments {
+		if len(d.Services) == 0 {
+			rows = append(rows, []string{"  " + d.Name, "", string(d.Phase), "", "", d.Message})
+		}
+		for _, s := range d.Services {
+			started := ""
+			if s.StartedAt != nil {
+				started = age(*s.StartedAt, now)
+			}
+			rows = append(rows, []string{"  " + d.Name, s.Name, string(s.Phase), string(s.Reason), started, s.Message})
+		}
+	}
+	if len(rows) == 0 {
+		_, err := fmt.Fprintln(w, "  it runs nothing")
+		return err
+	}
+	return table(w, []string{"  DEPLOYMENT", "SERVICE", "PHASE", "REASON", "STARTED", "MESSAGE"}, rows)
 }
 
 func ago(t *time.Time, now time.Time) string {
