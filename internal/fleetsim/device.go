@@ -2,7 +2,6 @@ package fleetsim
 
 import (
 	"context"
-	"crypto/ed25519"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -42,14 +41,15 @@ type device struct {
 	fleet  *fleet
 	random *rand.Rand
 	link   *link.Link
-	pinned []ed25519.PublicKey
 
 	// What a soak's agents do otherwise; see agent.
 	steady   bool                                // all that it runs runs well
 	accepted func(before, after map[string]*job) // may be nil
 	now      func() time.Time
 
-	mu       sync.Mutex // over what follows; held while a state is written
+	mu       sync.Mutex      // over what follows; held while a state is written
+	pinned   wire.PinnedKeys // it follows the control plane from key to key
+	told     uint64          // the revision of the keys that it last said it has
 	revision uint64
 	work     map[string]*job
 	hinted   *change // the last one that a hint was counted for
@@ -89,8 +89,16 @@ func (d *device) enrol(ctx context.Context) (api.Enrolment, error) {
 	if e.PSK == "" {
 		return e, hint.New("the server takes no pre-shared keys, which is what played devices have", "start it with: fleet-server all --allow-psk")
 	}
-	d.pinned = e.SigningKeys.Keys
+	d.mu.Lock()
+	d.pinned = e.SigningKeys
+	d.mu.Unlock()
 	return e, nil
+}
+
+func (d *device) enrolled() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.pinned.Keys) > 0
 }
 
 // open begins the device's own connection.
@@ -135,11 +143,14 @@ func (d *device) connect(ctx context.Context, e api.Enrolment) error {
 
 // introduce writes what the device is and that it lives.
 func (d *device) introduce(ctx context.Context) error {
+	d.mu.Lock()
+	pinned := d.pinned
+	d.mu.Unlock()
 	info, err := json.Marshal(wire.DeviceInfo{
 		SchemaVersion: wire.SchemaVersion, Device: d.id, MachineID: d.machine(),
 		Labels:    map[string]string{Label: d.group.name},
 		Inventory: wire.Inventory{Hostname: d.id, Architecture: "amd64", ContainerEngine: "none"},
-		StartedAt: d.now(),
+		StartedAt: d.now(), SigningKeys: pinned.IDs(), KeysRevision: pinned.Revision,
 	})
 	if err != nil {
 		return err
@@ -147,6 +158,9 @@ func (d *device) introduce(ctx context.Context) error {
 	if err := d.link.Put(ctx, wire.BucketInfo, wire.InfoKey(d.id), info); err != nil {
 		return fmt.Errorf("device %s: %w", d.id, err)
 	}
+	d.mu.Lock()
+	d.told = pinned.Revision
+	d.mu.Unlock()
 	return d.heartbeat(ctx)
 }
 
@@ -173,6 +187,9 @@ func (d *device) hint(ctx context.Context) {
 	d.mu.Unlock()
 	for range lookAgain {
 		again, err := d.look(ctx)
+		if d.hasNewKeys() {
+			err = errors.Join(err, d.introduce(ctx))
+		}
 		if err != nil {
 			d.fleet.failed(ctx, err)
 		}
@@ -198,8 +215,9 @@ func (d *device) look(ctx context.Context) (again bool, err error) {
 	if err != nil || !found {
 		return false, err
 	}
+	d.follow(data)
 	var manifest wire.Manifest
-	if err := wire.Open(wire.KindManifest, data, d.pinned, &manifest); err != nil {
+	if err := wire.Open(wire.KindManifest, data, d.pinned.Keys, &manifest); err != nil {
 		return false, fmt.Errorf("device %s: %w", d.id, err)
 	}
 	if err := manifest.Validate(d.id); err != nil {
@@ -232,6 +250,23 @@ func (d *device) look(ctx context.Context) (again bool, err error) {
 	}
 	d.revision, d.work, d.behind = manifest.Revision, work, true
 	return false, nil
+}
+
+// follow takes the signing keys that are announced beside a manifest, oldest
+// first; what they do not lead to, the manifest's signature shows. d.mu is held.
+func (d *device) follow(manifest []byte) {
+	for _, sealed := range wire.AttachedKeys(manifest) {
+		if next, err := d.pinned.Follow(sealed); err == nil {
+			d.pinned = next
+		}
+	}
+}
+
+// hasNewKeys says whether the control plane has yet to hear which keys it has.
+func (d *device) hasNewKeys() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.pinned.Revision != d.told
 }
 
 // report draws a new phase for each deployment and writes the state.

@@ -211,7 +211,7 @@ func (f *fleet) failed(ctx context.Context, err error) {
 func (f *fleet) remove(ctx context.Context) error {
 	errs := []error{f.Kube.DeleteAllOf(ctx, &v1alpha1.Deployment{}, client.InNamespace(f.Namespace), client.HasLabels{Label})}
 	errs = append(errs, f.each(ctx, "devices removed", enrolling, func(ctx context.Context, d *device) error {
-		if d.pinned == nil {
+		if !d.enrolled() {
 			return nil
 		}
 		if d.link != nil {

@@ -26,7 +26,9 @@ type SoakConfig struct {
 	Enrol func(ctx context.Context, device string, r api.EnrolmentRequest) (api.Enrolment, error)
 	// Known says whether the server still knows anything of a device.
 	Known func(ctx context.Context, device string) (bool, error)
-	Kube  client.Client
+	// Rotate takes the rotation of the signing key as far as it goes now.
+	Rotate func(ctx context.Context) error
+	Kube   client.Client
 	// Faults are what happens outside of the fleet: to the server, to the
 	// network. Each returns when it is over.
 	Faults []Fault
@@ -95,6 +97,7 @@ func (s *soak) round(ctx, running context.Context, round int) error {
 		{"clocks of devices jump", s.jumpClocks},
 		{"a device is off-boarded and enrolled again", func(ctx context.Context, r *rand.Rand) error { return s.replace(ctx, running, r) }},
 		{"a deployment is deleted and made again", s.recreate},
+		{"the signing key's rotation goes on", s.rotate},
 	})
 	var chosen []Fault
 	for range 1 + s.random.IntN(3) {
@@ -189,6 +192,10 @@ func (s *soak) replace(ctx, running context.Context, random *rand.Rand) error {
 	}
 	a.start(running)
 	return nil
+}
+
+func (s *soak) rotate(ctx context.Context, _ *rand.Rand) error {
+	return s.persist(ctx, "rotate the signing key", s.Rotate)
 }
 
 func (s *soak) killAgents(ctx, running context.Context, random *rand.Rand) error {

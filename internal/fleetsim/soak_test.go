@@ -51,7 +51,8 @@ func TestSoak(t *testing.T) {
 			}
 			return err == nil, err
 		},
-		Kube: s.kube(),
+		Rotate: func(ctx context.Context) error { return rotate(ctx, s.api()) },
+		Kube:   s.kube(),
 		Faults: []fleetsim.Fault{
 			{Name: "the server is killed", Do: func(_ context.Context, r *rand.Rand) error {
 				s.kill()
@@ -91,4 +92,18 @@ func TestSoak(t *testing.T) {
 	if err != nil {
 		t.Errorf("%v\nhint: %s\nserver log:\n%s", err, hint.Of(err), s.logTail())
 	}
+}
+
+// rotate begins a rotation of the signing key, or finishes one when the new key
+// signs and everybody has it. Between the two it goes on by itself.
+func rotate(ctx context.Context, server *apiclient.Client) error {
+	key, err := server.SigningKey(ctx)
+	switch {
+	case err != nil:
+	case key.Phase == api.SigningIdle:
+		_, err = server.RotateSigningKey(ctx)
+	case key.Phase == api.SigningSwitched && len(key.Lacking) == 0:
+		_, err = server.FinishRotation(ctx, false)
+	}
+	return err
 }
