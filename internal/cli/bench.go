@@ -29,7 +29,7 @@ type benchFleetOptions struct {
 	duration                   time.Duration
 	seed                       uint64
 	namespace                  string
-	keep                       bool
+	rollout, keep              bool
 }
 
 func newBenchFleetCmd(f *Factory) *cobra.Command {
@@ -41,13 +41,16 @@ func newBenchFleetCmd(f *Factory) *cobra.Command {
 of its own and speaks the protocol of a real one, without containers behind it.
 They report states at the rate asked for while Deployments are changed; at the
 end every Deployment's status is compared with the sum of what was reported.
+With --rollout a change of one more Deployment is then rolled out over all of
+them, in batches of a tenth and with no more than that down at a time.
 
 The devices are called bench-000000 and so on. They and their Deployments are
 removed at the end, also after ctrl-C. The server has to take pre-shared keys
 (fleet-server all --allow-psk). Do not run it against a fleet that is in
 use: the load is meant to be felt.`,
 		Example: `  fleetctl bench fleet --devices 1000 --deployments 100 --rate 1000 --duration 30s
-  fleetctl bench fleet --devices 10000 --deployments 1000 --rate 10000 --duration 120s -o json`,
+  fleetctl bench fleet --devices 10000 --deployments 1000 --rate 10000 --duration 120s -o json
+  fleetctl bench fleet --devices 1000 --rollout`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runBenchFleet(cmd.Context(), f, o) },
 	}
@@ -57,6 +60,7 @@ use: the load is meant to be felt.`,
 	flags.IntVar(&o.rate, "rate", 1000, "state writes a second, of all devices together")
 	flags.DurationVar(&o.duration, "duration", 30*time.Second, "how long to write")
 	flags.Uint64Var(&o.seed, "seed", 1, "what the devices report follows from this `number`")
+	flags.BoolVar(&o.rollout, "rollout", false, "after the load, roll a change out over all devices")
 	flags.BoolVar(&o.keep, "keep", false, "leave the devices and Deployments there, for a server that is thrown away")
 	flags.StringVarP(&o.namespace, "namespace", "n", "default", "`namespace` of the Deployments")
 	return cmd
@@ -83,6 +87,15 @@ type benchFleetResult struct {
 	P99Millis      float64 `json:"p99Millis"`
 	WriteP99Millis float64 `json:"writeP99Millis"`
 	ServerRSSBytes int64   `json:"serverRSSBytes"` // 0 when the server is elsewhere
+	// Rollout is there with --rollout.
+	Rollout *benchRollout `json:"rollout,omitempty"`
+}
+
+type benchRollout struct {
+	Seconds         float64 `json:"seconds"` // from the change until it is complete
+	Batches         int     `json:"batches"`
+	MaxUnavailable  int     `json:"maxUnavailable"`  // devices that may be down at a time
+	MostUnavailable int     `json:"mostUnavailable"` // that were, by what they themselves did
 }
 
 func runBenchFleet(ctx context.Context, f *Factory, o *benchFleetOptions) error {
@@ -99,7 +112,7 @@ func runBenchFleet(ctx context.Context, f *Factory, o *benchFleetOptions) error 
 		return err
 	}
 	cfg := fleetsim.Config{
-		Devices: o.devices, Deployments: o.deployments, Rate: o.rate, Duration: o.duration, Seed: o.seed, Namespace: o.namespace, Keep: o.keep,
+		Devices: o.devices, Deployments: o.deployments, Rate: o.rate, Duration: o.duration, Seed: o.seed, Namespace: o.namespace, Rollout: o.rollout, Keep: o.keep,
 		Enrol: server.Enrol,
 		Revoke: func(ctx context.Context, device string) error {
 			_, err := server.Revoke(ctx, device)
@@ -125,11 +138,17 @@ func runBenchFleet(ctx context.Context, f *Factory, o *benchFleetOptions) error 
 		Hints: result.Hints, HintsMissed: result.HintsMissed, P50Millis: millis(result.HintP50), P99Millis: millis(result.HintP99),
 		WriteP99Millis: millis(result.WriteP99), ServerRSSBytes: result.ServerRSS,
 	}
+	if r := result.Rollout; r != nil {
+		out.Rollout = &benchRollout{Seconds: r.Took.Seconds(), Batches: r.Batches, MaxUnavailable: r.MaxUnavailable, MostUnavailable: r.MostUnavailable}
+	}
 	if err := f.Print(out, out.text); err != nil {
 		return err
 	}
 	if out.AggregatesRight != out.Aggregates || out.HintsMissed > 0 {
 		return fmt.Errorf("%d of %d aggregates are right, %d hints missed", out.AggregatesRight, out.Aggregates, out.HintsMissed)
+	}
+	if r := out.Rollout; r != nil && r.MostUnavailable > r.MaxUnavailable {
+		return fmt.Errorf("%d devices were down at a time during the rollout, %d may be", r.MostUnavailable, r.MaxUnavailable)
 	}
 	return nil
 }
@@ -143,6 +162,10 @@ change to hint    p50 %.1f ms, p99 %.1f ms of %d, %d missed
 server resident   %.0f MB
 `, r.Devices, r.Connections, r.Deployments, r.Writes, r.Seconds, r.WritesPerSecond, r.WriteP99Millis, r.Errors, r.FirstError,
 		r.AggregatesRight, r.Aggregates, r.P50Millis, r.P99Millis, r.Hints, r.HintsMissed, float64(r.ServerRSSBytes)/1e6)
+	if err == nil && r.Rollout != nil {
+		_, err = fmt.Fprintf(w, "rollout           %.1f s in %d batches, %d of at most %d devices down at a time\n",
+			r.Rollout.Seconds, r.Rollout.Batches, r.Rollout.MostUnavailable, r.Rollout.MaxUnavailable)
+	}
 	if err == nil && len(r.Wrong) > 0 {
 		_, err = fmt.Fprintf(w, "wrong:\n  %s\n", strings.Join(r.Wrong, "\n  "))
 	}

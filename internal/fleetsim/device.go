@@ -64,6 +64,7 @@ type job struct {
 	uid        string
 	generation int64
 	phase      wire.Phase // last reported
+	starting   bool       // it does not run yet
 }
 
 // machine is the same for a device of every run, so that a run takes over the
@@ -194,9 +195,10 @@ func (d *device) hint(ctx context.Context) {
 			d.fleet.failed(ctx, err)
 		}
 		if !again && err == nil || !sleepUntil(ctx, time.Now().Add(lookPause)) {
-			return
+			break
 		}
 	}
+	d.start(ctx)
 }
 
 // As an agent does, a device looks again when a fetch failed, or when a server
@@ -278,10 +280,10 @@ func (d *device) report(ctx context.Context) error {
 	for name, j := range d.work {
 		entry := wire.DeploymentState{Name: name, UID: j.uid, Generation: j.generation, Since: now}
 		switch chance := d.random.IntN(10); {
+		case j.starting || chance == 1 && !d.steady:
+			entry.Phase = wire.PhasePending
 		case chance > 1 || d.steady:
 			entry.Phase = wire.PhaseRunning
-		case chance == 1:
-			entry.Phase = wire.PhasePending
 		default:
 			entry.Phase, entry.Message = wire.PhaseFailed, "played failure"
 		}

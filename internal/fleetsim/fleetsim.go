@@ -39,6 +39,7 @@ type Config struct {
 	Stop        <-chan struct{} // ends the load before that when it is closed; may be nil
 	Seed        uint64          // what the devices report follows from it
 	Namespace   string          // of the Deployments
+	Rollout     bool            // after the load, also roll a change out over all devices
 	Keep        bool            // leave devices and Deployments where they are
 
 	Enrol  func(ctx context.Context, device string, r api.EnrolmentRequest) (api.Enrolment, error)
@@ -51,8 +52,11 @@ type Config struct {
 	Progress func(phase string, done, total int)
 }
 
-// PhaseLoad is what Progress hears while the devices report.
-const PhaseLoad = "states written"
+// What Progress hears while the devices report, and while a change is rolled out.
+const (
+	PhaseLoad    = "states written"
+	PhaseRollout = "devices rolled out to"
+)
 
 // Validate says which number makes no sense.
 func (c *Config) Validate() error {
@@ -86,6 +90,7 @@ type Result struct {
 	HintP99         time.Duration
 	WriteP99        time.Duration // from a write to its acknowledgement
 	ServerRSS       int64         // the most that was seen, in bytes
+	Rollout         *Rollout      // nil without one
 }
 
 // Run plays a fleet and removes it again, also when ctx ends.
@@ -106,7 +111,7 @@ func Run(ctx context.Context, cfg Config) (_ Result, err error) {
 		defer cancel()
 		err = errors.Join(err, f.remove(clean))
 	}()
-	for _, step := range []func(context.Context) error{f.connect, f.awaitDevices, f.deploy, f.load, f.settle, f.judge} {
+	for _, step := range []func(context.Context) error{f.connect, f.awaitDevices, f.deploy, f.load, f.settle, f.judge, f.roll} {
 		if err := step(ctx); err != nil {
 			return f.result, err
 		}
@@ -121,6 +126,7 @@ type fleet struct {
 	groups  []*group
 	acks    *histogram
 	hints   *histogram
+	rolling rolling
 	result  Result
 }
 

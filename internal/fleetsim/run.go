@@ -37,9 +37,14 @@ func (f *fleet) awaitDevices(ctx context.Context) error {
 	})
 }
 
+// patience is how long a fleet of this size may take for one step.
+func (f *fleet) patience() time.Duration {
+	return settleLimit + time.Duration(len(f.devices))*50*time.Millisecond
+}
+
 // poll asks until all devices are counted.
 func (f *fleet) poll(ctx context.Context, phase string, count func() (int, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, settleLimit+time.Duration(len(f.devices))*50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(ctx, f.patience())
 	defer cancel()
 	// Asking about a large fleet is a load of its own.
 	for tick := time.NewTicker(500*time.Millisecond + time.Duration(len(f.devices))*500*time.Microsecond); ; {
