@@ -78,7 +78,7 @@ func (r *Runtime) watch(ctx context.Context, w *worker, c Container) {
 		err := awaitExit(ctx, pid)
 		var seen *end
 		if err == nil {
-			seen = r.endOf(ctx, c.ID)
+			seen = r.endOf(ctx, w, c.ID)
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -103,13 +103,14 @@ func (r *Runtime) watch(ctx context.Context, w *worker, c Container) {
 
 // endOf looks how a container ended, for as long as Podman may need to record
 // it and to start it again; nil when it runs again by then.
-func (r *Runtime) endOf(ctx context.Context, id string) (seen *end) {
+func (r *Runtime) endOf(ctx context.Context, w *worker, id string) (seen *end) {
 	for settled := time.Now().Add(exitSettles); ctx.Err() == nil && time.Now().Before(settled); sleep(ctx, exitPoll) {
 		if seen != nil {
 			continue
 		}
 		found, c, err := r.client.Inspect(ctx, id)
 		if err == nil && found && (c.State.Status == "exited" || c.State.Status == "stopped") {
+			c.State.OOMKilled = r.ranOut(w, c.State)
 			seen = &end{id, c.State}
 		}
 	}

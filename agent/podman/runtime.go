@@ -28,6 +28,7 @@ type Config struct {
 	Vault              Vault
 	PreloadDir         string // archives of images; optional
 	Space              Space  // optional
+	MemoryEvents       string // memory.events of a cgroup that all containers are below; optional
 	Log                *slog.Logger
 }
 
@@ -54,6 +55,7 @@ type Runtime struct {
 	intents  Intents
 	vault    Vault
 	space    Space
+	ooms     oomKills
 	checker  *http.Client
 	log      *slog.Logger
 	steps    chan struct{}
@@ -100,6 +102,7 @@ func New(cfg Config) *Runtime {
 		intents:     cfg.Intents,
 		vault:       cfg.Vault,
 		space:       cfg.Space,
+		ooms:        oomKills{file: cfg.MemoryEvents},
 		checker:     newChecker(),
 		preloadDir:  cfg.PreloadDir,
 		preloaded:   map[string]string{},
@@ -164,6 +167,7 @@ func (r *Runtime) Reconcile(ctx context.Context) error {
 	if !ready {
 		return nil
 	}
+	r.ooms.look()
 	list, err := r.client.List(ctx, labelManaged+"=true")
 	if err == nil {
 		r.housekeep(ctx)

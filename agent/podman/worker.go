@@ -47,6 +47,7 @@ type worker struct {
 	end       *end      // the last that was seen of one of its containers
 	crashes   int       // runs in a row that ended soon after they began
 	counted   time.Time // the end of the last of them
+	ranOut    time.Time // the last end that was for want of memory
 	health    *checkup
 }
 
@@ -111,7 +112,7 @@ func (r *Runtime) later(d time.Duration) { time.AfterFunc(d, func() { signal(r.a
 func (r *Runtime) settle(ctx context.Context, w *worker) error {
 	started := false
 	for range stepLimit {
-		have, err := r.look(ctx, w.key)
+		have, err := r.look(ctx, w)
 		if err != nil {
 			return err
 		}
@@ -188,8 +189,9 @@ func (r *Runtime) blocked(target *want) (by string) {
 	return ""
 }
 
-// look gives the containers that carry the labels of k.
-func (r *Runtime) look(ctx context.Context, k key) ([]Container, error) {
+// look gives the containers that carry the labels of w's service.
+func (r *Runtime) look(ctx context.Context, w *worker) ([]Container, error) {
+	k := w.key
 	list, err := r.client.List(ctx, labelManaged+"=true", labelDeployment+"="+k.deployment, labelService+"="+k.service)
 	if err != nil {
 		return nil, err
@@ -202,6 +204,7 @@ func (r *Runtime) look(ctx context.Context, k key) ([]Container, error) {
 		}
 		if got, ours := keyOf(c.Config.Labels); found && ours && got == k {
 			c.interrupted = r.runs.Interrupted(c.ID)
+			c.State.OOMKilled = r.ranOut(w, c.State)
 			out = append(out, c)
 		}
 	}

@@ -135,10 +135,18 @@ func engine(c config.Config, boot string, log *slog.Logger) (agent.Engine, strin
 		Vault:              vault(c, log),
 		PreloadDir:         filepath.Join(c.StateDir, "preload"),
 		Space:              func() (free, total uint64, err error) { return space(c.StateDir) },
+		MemoryEvents:       memoryEvents(),
 		Client:             podman.NewClient(c.Podman.Socket),
 		InsecureRegistries: c.Podman.InsecureRegistries,
 		Log:                log,
 	}), "podman"
+}
+
+// memoryEvents is of the cgroup of this user's own systemd, which the containers
+// of rootless Podman are below (user@.service(5)).
+func memoryEvents() string {
+	uid := os.Getuid()
+	return fmt.Sprintf("/sys/fs/cgroup/user.slice/user-%d.slice/user@%d.service/memory.events", uid, uid)
 }
 
 // vault keeps secrets below the unit's runtime directory, which is in memory

@@ -120,6 +120,14 @@ func (d *device) create() {
 		d.t.Fatalf("created %+v", got)
 	}
 	d.address = got.Address
+	d.t.Cleanup(func() {
+		if d.t.Failed() {
+			for _, args := range [][]string{{"describe", "device", d.name}, {"vm", "ssh", d.name, "--", "sudo journalctl -u fleet-agent -o cat --no-pager | tail -60"}} {
+				stdout, stderr, _ := d.tryFleetctl(d.t, args...)
+				d.t.Logf("%s %s:\n%s%s", args[0], args[1], stdout, stderr)
+			}
+		}
+	})
 	// The machine's host key was made before its first boot: nothing has to be trusted blindly.
 	if err := os.WriteFile(d.knownHosts(), []byte(got.Address+" "+got.HostKey+"\n"), 0o600); err != nil {
 		d.t.Fatal(err)
@@ -154,8 +162,7 @@ func (d *device) onboard() {
 }
 
 // limits are in force on a real kernel with all controllers, and who goes beyond
-// the memory's is said to be killed for ever again. (That it was for the memory,
-// rootless Podman does not always notice.)
+// the memory's is said to be killed for that, for ever again.
 func (d *device) limits() {
 	d.t.Helper()
 	image := registry.PushApp(d.t, d.registry, "hello", "v1")
@@ -171,7 +178,7 @@ func (d *device) limits() {
 		if err := d.Get(d.t.Context(), client.ObjectKey{Namespace: "default", Name: "greedy"}, &found); err != nil {
 			return err
 		}
-		if e := found.Status.Aggregate.LastError; e == nil || !strings.Contains(e.Message, "keeps exiting") || !strings.Contains(e.Message, "code 137") {
+		if e := found.Status.Aggregate.LastError; e == nil || !strings.Contains(e.Message, "keeps exiting") || !strings.Contains(e.Message, "code 137 (out of memory)") {
 			return fmt.Errorf("last error: %+v", e)
 		}
 		return nil
