@@ -136,11 +136,11 @@ test-dashboard: fleetctl agents fleet-server ## The dashboard in a real Chromium
 	$(call run-real-tests,dashboard-device,$(TAGS) hosts browser,./internal/e2e,-run TestDashboard -count 1 -timeout 10m)
 
 .PHONY: soak
-soak: ## Live through faults: a played fleet on a killed server (ROUNDS=, DEVICES=), drift, reboots, killed agents and an hour of nothing (TRIALS=, REBOOTS=, KILLS=, CALM=), killed onboarding, VMs killed as they are made (CYCLES=); SEED= replays
+soak: ## Live through faults: a played fleet on a killed server (ROUNDS=, DEVICES=), drift, reboots, killed agents, a full disk, Podman gone and an hour of nothing (TRIALS=, REBOOTS=, KILLS=, CALM=), killed onboarding, a clock that jumps, VMs killed as they are made (CYCLES=); SEED= replays
 	@scripts/setup build test
 	@$(MAKE) build
 	go test -tags "$(TAGS) apiserver" -count 1 -v -timeout 4h -run '^TestSoak$$' ./internal/fleetsim -soak.rounds $(or $(ROUNDS),60) -soak.devices $(or $(DEVICES),200) $(if $(SEED),-soak.seed $(SEED))
-	go test -tags "$(TAGS) hosts" -count 1 -v -timeout 3h -run '^Test(DriftTrials|OfflineReboots|FaultsOnPodman|NoFalseRestart)$$' ./agent -soak.trials $(or $(TRIALS),20) -soak.reboots $(or $(REBOOTS),50) -soak.kills $(or $(KILLS),50) -soak.calm $(or $(CALM),1h) $(if $(SEED),-soak.seed $(SEED))
+	go test -tags "$(TAGS) hosts" -count 1 -v -timeout 3h -run '^Test(DriftTrials|OfflineReboots|FaultsOnPodman|DiskOnPodman|SocketGoneAndBack|NoFalseRestart)$$' ./agent -soak.trials $(or $(TRIALS),20) -soak.reboots $(or $(REBOOTS),50) -soak.kills $(or $(KILLS),50) -soak.calm $(or $(CALM),1h) $(if $(SEED),-soak.seed $(SEED))
 	go test -tags "$(TAGS) hosts" -count 1 -v -timeout 1h -run '^TestOnboardKilled$$' ./internal/e2e -kill.count 0 $(if $(SEED),-kill.seed $(SEED))
 	go test -tags "$(TAGS) vm" -count 1 -v -timeout 1h -run '^TestDeviceInAMachine$$/^x86_64$$' ./internal/e2e -machine.faults
 	go test -tags "$(TAGS) vm" -count 1 -v -timeout 2h -run '^TestKilledCyclesConverge$$' ./vm/libvirt -soak.cycles $(or $(CYCLES),30) $(if $(SEED),-soak.seed $(SEED))
