@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
@@ -45,7 +46,7 @@ func startControllers(access *rest.Config, log *slog.Logger) (*controllers, erro
 	if err != nil {
 		return nil, err
 	}
-	meta, err := metadata.NewForConfig(access)
+	objects, err := metadata.NewForConfig(access)
 	if err != nil {
 		return nil, err
 	}
@@ -53,14 +54,14 @@ func startControllers(access *rest.Config, log *slog.Logger) (*controllers, erro
 	c := &controllers{cancel: cancel}
 
 	typed := informers.NewSharedInformerFactory(client, 0)
-	untyped := metadatainformer.NewSharedInformerFactory(meta, 0)
+	untyped := metadatainformer.NewSharedInformerFactoryWithOptions(objects, 0, metadatainformer.WithTransform(ownershipOnly))
 	mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(client.Discovery()))
 	started := make(chan struct{})
 
-	namespaces := namespace.NewNamespaceController(ctx, client, meta,
+	namespaces := namespace.NewNamespaceController(ctx, client, objects,
 		client.Discovery().ServerPreferredNamespacedResources,
 		typed.Core().V1().Namespaces(), namespaceResync, corev1.FinalizerKubernetes)
-	collector, err := garbagecollector.NewGarbageCollector(ctx, client, meta, mapper,
+	collector, err := garbagecollector.NewGarbageCollector(ctx, client, objects, mapper,
 		garbagecollector.DefaultIgnoredResources(), informerfactory.NewInformerFactory(typed, untyped), started)
 	if err != nil {
 		cancel()
@@ -83,6 +84,17 @@ func startControllers(access *rest.Config, log *slog.Logger) (*controllers, erro
 	})
 	log.Debug("controllers of namespaces, roles and garbage collection started")
 	return c, nil
+}
+
+// ownershipOnly leaves of an object what garbage collection asks about: which it
+// is, who owns it, and whether it is being deleted.
+func ownershipOnly(o any) (any, error) {
+	if object, err := meta.Accessor(o); err == nil {
+		object.SetManagedFields(nil)
+		object.SetLabels(nil)
+		object.SetAnnotations(nil)
+	}
+	return o, nil
 }
 
 func (c *controllers) stop() {

@@ -23,7 +23,9 @@ type Limits struct {
 	// does so again for twice as long as before, up to MaxPause. A time as long
 	// as MaxPause without a fault is a new beginning.
 	Pause, MaxPause time.Duration
-	Every           time.Duration // between two looks
+	// Every is the time between two looks. Each asks about all connections: a
+	// large fleet is looked at less often, by PerConnection for each one.
+	Every, PerConnection time.Duration
 }
 
 // DefaultLimits is far above what an agent sends: what it streams on behalf of
@@ -31,7 +33,7 @@ type Limits struct {
 func DefaultLimits() Limits {
 	return Limits{
 		Messages: 2000, Bytes: 32 << 20, Burst: 4 * time.Second, Unread: 8 << 20,
-		Pause: 10 * time.Second, MaxPause: 10 * time.Minute, Every: 2 * time.Second,
+		Pause: 10 * time.Second, MaxPause: 10 * time.Minute, Every: 2 * time.Second, PerConnection: 500 * time.Microsecond,
 	}
 }
 
@@ -83,15 +85,16 @@ func (g *Guard) Held(device string) bool {
 // Watch looks at the servers' counters until ctx ends, and disconnects who
 // exceeds the limits. told hears of each; may be nil.
 func (g *Guard) Watch(ctx context.Context, nc *nats.Conn, t *Tracker, log *slog.Logger, told func(Flood)) {
-	tick := time.NewTicker(g.limits.Every)
-	defer tick.Stop()
+	next := time.NewTimer(g.limits.Every)
+	defer next.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-next.C:
 		}
 		answers, err := g.look(ctx, nc)
+		next.Reset(g.limits.untilNext(answers))
 		if err != nil {
 			if ctx.Err() == nil {
 				log.Warn("what devices send cannot be seen", "op", "flood", "error", err)
@@ -137,6 +140,15 @@ func (g *Guard) look(ctx context.Context, nc *nats.Conn) ([]connz, error) {
 		out = append(out, answers[i]...)
 	}
 	return out, nil
+}
+
+// untilNext is the time until the next look.
+func (l Limits) untilNext(answers []connz) time.Duration {
+	most := 0
+	for _, a := range answers {
+		most = max(most, a.Data.Total)
+	}
+	return max(l.Every, time.Duration(most)*l.PerConnection)
 }
 
 // judge reads the meters and gives the devices that are over the limits, which

@@ -73,3 +73,14 @@ func TestGuardHolds(t *testing.T) {
 		t.Errorf("after a good time held for %s", got)
 	}
 }
+
+func TestLooksFollowTheSizeOfTheFleet(t *testing.T) {
+	limits := Limits{Every: 2 * time.Second, PerConnection: time.Millisecond}
+	for connections, want := range map[int]time.Duration{0: 2 * time.Second, 100: 2 * time.Second, 2001: 2001 * time.Millisecond, 10_000: 10 * time.Second} {
+		answers := []connz{{}, {}}
+		answers[0].Data.Total = connections
+		if got := limits.untilNext(answers); got != want {
+			t.Errorf("%d connections: %s, want %s", connections, got, want)
+		}
+	}
+}
