@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
-	"strconv"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -86,7 +86,10 @@ type benchFleetResult struct {
 	P50Millis      float64 `json:"p50Millis"`
 	P99Millis      float64 `json:"p99Millis"`
 	WriteP99Millis float64 `json:"writeP99Millis"`
-	ServerRSSBytes int64   `json:"serverRSSBytes"` // 0 when the server is elsewhere
+	// 0 when the server is elsewhere.
+	ServerRSSBytes   int64   `json:"serverRSSBytes"`
+	ServerCPUSeconds float64 `json:"serverCPUSeconds"` // during the writes
+	OwnCPUSeconds    float64 `json:"ownCPUSeconds"`    // of playing the devices meanwhile
 	// Rollout is there with --rollout.
 	Rollout *benchRollout `json:"rollout,omitempty"`
 }
@@ -98,7 +101,13 @@ type benchRollout struct {
 	MostUnavailable int     `json:"mostUnavailable"` // that were, by what they themselves did
 }
 
+// collectorPercent lets the heap of this process grow to five times of what is
+// live: it shares the processors with the server that it measures, and a collector
+// that works often would be measured too.
+const collectorPercent = 400
+
 func runBenchFleet(ctx context.Context, f *Factory, o *benchFleetOptions) error {
+	debug.SetGCPercent(collectorPercent)
 	server, err := f.API()
 	if err != nil {
 		return err
@@ -119,7 +128,7 @@ func runBenchFleet(ctx context.Context, f *Factory, o *benchFleetOptions) error 
 			return err
 		},
 		Kube:      kube,
-		ServerRSS: func() int64 { return residentBytes(endpoints.PID) },
+		ServerUse: func() fleetsim.Use { return processUse(endpoints.PID) },
 		Log:       f.Log(),
 		Progress:  benchProgress(f),
 	}
@@ -137,6 +146,7 @@ func runBenchFleet(ctx context.Context, f *Factory, o *benchFleetOptions) error 
 		Aggregates: result.Deployments, AggregatesRight: result.AggregatesRight, Wrong: result.Wrong,
 		Hints: result.Hints, HintsMissed: result.HintsMissed, P50Millis: millis(result.HintP50), P99Millis: millis(result.HintP99),
 		WriteP99Millis: millis(result.WriteP99), ServerRSSBytes: result.ServerRSS,
+		ServerCPUSeconds: result.ServerCPU.Seconds(), OwnCPUSeconds: result.OwnCPU.Seconds(),
 	}
 	if r := result.Rollout; r != nil {
 		out.Rollout = &benchRollout{Seconds: r.Took.Seconds(), Batches: r.Batches, MaxUnavailable: r.MaxUnavailable, MostUnavailable: r.MostUnavailable}
@@ -160,8 +170,10 @@ errors            %d %s
 aggregates right  %d of %d
 change to hint    p50 %.1f ms, p99 %.1f ms of %d, %d missed
 server resident   %.0f MB
+processors        %.2f for the server, %.2f for playing the devices, of %d
 `, r.Devices, r.Connections, r.Deployments, r.Writes, r.Seconds, r.WritesPerSecond, r.WriteP99Millis, r.Errors, r.FirstError,
-		r.AggregatesRight, r.Aggregates, r.P50Millis, r.P99Millis, r.Hints, r.HintsMissed, float64(r.ServerRSSBytes)/1e6)
+		r.AggregatesRight, r.Aggregates, r.P50Millis, r.P99Millis, r.Hints, r.HintsMissed, float64(r.ServerRSSBytes)/1e6,
+		r.ServerCPUSeconds/r.Seconds, r.OwnCPUSeconds/r.Seconds, runtime.NumCPU())
 	if err == nil && r.Rollout != nil {
 		_, err = fmt.Fprintf(w, "rollout           %.1f s in %d batches, %d of at most %d devices down at a time\n",
 			r.Rollout.Seconds, r.Rollout.Batches, r.Rollout.MostUnavailable, r.Rollout.MaxUnavailable)
@@ -191,22 +203,4 @@ func benchProgress(f *Factory) func(phase string, done, total int) {
 		}
 		last = phase
 	}
-}
-
-// residentBytes is VmRSS of proc_pid_status(5); 0 when the process is not
-// there.
-func residentBytes(pid int) int64 {
-	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(data)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kib, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-			if err == nil {
-				return kib << 10
-			}
-		}
-	}
-	return 0
 }

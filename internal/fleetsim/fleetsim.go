@@ -30,7 +30,7 @@ const (
 	cleanLimit  = 5 * time.Minute
 )
 
-// Config of a run. Everything is required but Progress.
+// Config of a run. Everything is required that is not said to be optional.
 type Config struct {
 	Devices     int
 	Deployments int             // every device is matched by Devices/Deployments of them, one at least
@@ -45,10 +45,11 @@ type Config struct {
 	Enrol  func(ctx context.Context, device string, r api.EnrolmentRequest) (api.Enrolment, error)
 	Revoke func(ctx context.Context, device string) error
 	Kube   client.Client
-	// ServerRSS gives the resident memory of the control plane in bytes, 0 when unknown.
-	ServerRSS func() int64
+	// ServerUse gives what the control plane takes of this machine; zero when that
+	// is unknown. May be nil.
+	ServerUse func() Use
 	Log       *slog.Logger
-	// Progress hears what is done and how far it is; total is 0 when that is unknown.
+	// Progress hears what is done and how far it is; total is 0 when that is unknown. May be nil.
 	Progress func(phase string, done, total int)
 }
 
@@ -57,6 +58,12 @@ const (
 	PhaseLoad    = "states written"
 	PhaseRollout = "devices rolled out to"
 )
+
+// Use is what a process takes of its machine.
+type Use struct {
+	Resident int64         // bytes
+	CPU      time.Duration // of all its processors, since it began
+}
 
 // Validate says which number makes no sense.
 func (c *Config) Validate() error {
@@ -90,6 +97,8 @@ type Result struct {
 	HintP99         time.Duration
 	WriteP99        time.Duration // from a write to its acknowledgement
 	ServerRSS       int64         // the most that was seen, in bytes
+	ServerCPU       time.Duration // during the load
+	OwnCPU          time.Duration // what playing the devices took meanwhile
 	Rollout         *Rollout      // nil without one
 }
 
@@ -100,6 +109,9 @@ func Run(ctx context.Context, cfg Config) (_ Result, err error) {
 	}
 	if cfg.Progress == nil {
 		cfg.Progress = func(string, int, int) {}
+	}
+	if cfg.ServerUse == nil {
+		cfg.ServerUse = func() Use { return Use{} }
 	}
 	f := newFleet(cfg)
 	defer func() {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -114,7 +115,7 @@ func (f *fleet) load(ctx context.Context) error {
 	}()
 	var writes atomic.Int64
 	var all sync.WaitGroup
-	began := time.Now()
+	began, server, own := time.Now(), f.ServerUse().CPU, ownCPU()
 	for w := range workers {
 		all.Go(func() {
 			next := began.Add(pause * time.Duration(w) / time.Duration(workers))
@@ -136,6 +137,7 @@ func (f *fleet) load(ctx context.Context) error {
 	all.Go(func() { f.watch(loading, &writes) })
 	all.Wait()
 	f.result.Load = time.Since(began)
+	f.result.ServerCPU, f.result.OwnCPU = f.ServerUse().CPU-server, ownCPU()-own
 	f.result.Writes = writes.Load()
 	f.result.Connections = len(f.devices)
 	f.result.WriteP99 = f.acks.quantile(0.99)
@@ -145,7 +147,7 @@ func (f *fleet) load(ctx context.Context) error {
 // watch tells how far the load is and what the server holds.
 func (f *fleet) watch(ctx context.Context, writes *atomic.Int64) {
 	for tick := time.NewTicker(time.Second); ; {
-		f.result.ServerRSS = max(f.result.ServerRSS, f.ServerRSS())
+		f.result.ServerRSS = max(f.result.ServerRSS, f.ServerUse().Resident)
 		f.Progress(PhaseLoad, int(writes.Load()), int(float64(f.Rate)*f.Duration.Seconds()))
 		select {
 		case <-ctx.Done():
@@ -153,6 +155,15 @@ func (f *fleet) watch(ctx context.Context, writes *atomic.Int64) {
 		case <-tick.C:
 		}
 	}
+}
+
+// ownCPU is the processor time of this process, from getrusage(2).
+func ownCPU() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // change edits one Deployment after the other while the load runs, so that

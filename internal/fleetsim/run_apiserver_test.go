@@ -28,7 +28,7 @@ func TestRun(t *testing.T) {
 			_, err := server.Revoke(ctx, device)
 			return err
 		},
-		Kube: kube, ServerRSS: func() int64 { return 1 }, Log: slog.New(slog.DiscardHandler),
+		Kube: kube, ServerUse: func() fleetsim.Use { return fleetsim.Use{Resident: 1} }, Log: slog.New(slog.DiscardHandler),
 		Progress: func(phase string, _, _ int) {
 			switch {
 			case phase == fleetsim.PhaseLoad && !rotated:

@@ -137,9 +137,8 @@ func (c *cluster) play(ctx context.Context, seed uint64, loading, stop chan stru
 			_, err := server.Revoke(ctx, device)
 			return err
 		},
-		Kube:      kube,
-		ServerRSS: func() int64 { return 0 },
-		Log:       slog.New(slog.DiscardHandler),
+		Kube: kube,
+		Log:  slog.New(slog.DiscardHandler),
 		Progress: func(phase string, _, _ int) {
 			if phase == fleetsim.PhaseLoad && !begun {
 				begun = true
