@@ -88,8 +88,10 @@ const (
 	eventBurst      = 6 // of an object
 	eventEvery      = time.Minute
 	fleetEventBurst = 200
-	fleetEventRate  = 20
-	flappingEvery   = 10 * time.Minute
+	// fleetEventRate is for the whole fleet, a second, in the long run: nobody
+	// reads more, and each is a write as dear as that of a status.
+	fleetEventRate = 2
+	flappingEvery  = 10 * time.Minute
 )
 
 // eventLimits keeps events rare.

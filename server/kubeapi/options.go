@@ -15,8 +15,10 @@ import (
 	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 	genericapiserver "k8s.io/apiserver/pkg/server"
+	apioptions "k8s.io/apiserver/pkg/server/options"
 	"k8s.io/kubernetes/pkg/controlplane/apiserver/options"
 	genericserver "k8s.io/kubernetes/pkg/controlplane/apiserver/samples/generic/server"
+	"k8s.io/kubernetes/pkg/kubeapiserver"
 	"k8s.io/kubernetes/pkg/kubeapiserver/authorizer/modes"
 	"sigs.k8s.io/yaml"
 
@@ -57,6 +59,13 @@ func serverOptions(ctx context.Context, cfg Config, creds *credentials, endpoint
 	o.SecureServing.ServerCert.CertDirectory = ""
 
 	o.Etcd.StorageConfig.Transport.ServerList = []string{endpoint}
+	// As in upstream's own server: nobody here watches events, and a cache holds
+	// each of them decoded, once for either API group, with its history.
+	sizes, err := apioptions.WriteWatchCacheSizes(kubeapiserver.DefaultWatchCacheSizes())
+	if err != nil {
+		return options.CompletedOptions{}, err
+	}
+	o.Etcd.WatchCacheSizes = sizes
 
 	o.Authentication.AuthenticationConfigFile = authn
 	o.Authentication.ClientCert.ClientCA = creds.adminFile
