@@ -106,6 +106,16 @@ func (w Work) why() string {
 	return w.State.Message
 }
 
+// reason names why it failed: that of the first service which says so.
+func (w Work) reason() wire.Reason {
+	for _, s := range w.services() {
+		if s.Phase == wire.PhaseFailed && s.Reason != "" {
+			return s.Reason
+		}
+	}
+	return ""
+}
+
 // workAction is something to do with a deployment on one device.
 type workAction struct{ name, title, question string }
 
