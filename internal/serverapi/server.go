@@ -21,6 +21,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/commands"
 	"github.com/nationtech/fleetctl/internal/serverapi/api"
 	"github.com/nationtech/fleetctl/internal/serverapi/registry"
+	"github.com/nationtech/fleetctl/internal/serverapi/tunnel"
 	"github.com/nationtech/fleetctl/internal/serverapi/waiting"
 	"github.com/nationtech/fleetctl/internal/signing/rotation"
 	"github.com/nationtech/fleetctl/internal/wire"
@@ -119,6 +120,7 @@ type Server struct {
 	http   *http.Server
 	addr   net.Addr
 	served chan error
+	tunnel *tunnel.Server
 }
 
 // Start serves until Shutdown.
@@ -142,6 +144,8 @@ func Start(cfg Config) (*Server, error) {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug), // what clients do wrong
 	}}
+	s.tunnel = tunnel.NewServer(counted, s.http)
+	s.http.Handler = withTunnel(counted, s.tunnel)
 	if cfg.Stopping != nil {
 		s.http.RegisterOnShutdown(cfg.Stopping)
 	}
@@ -153,6 +157,17 @@ func Start(cfg Config) (*Server, error) {
 		s.served <- s.http.ServeTLS(cfg.Listener, "", "")
 	}()
 	return s, nil
+}
+
+// withTunnel lets tunnels begin beside everything else.
+func withTunnel(all, begin http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == tunnel.Path {
+			begin.ServeHTTP(w, r)
+			return
+		}
+		all.ServeHTTP(w, r)
+	})
 }
 
 // withPages gives the API its paths, and pages the others.
@@ -173,9 +188,9 @@ func (s *Server) Addr() net.Addr { return s.addr }
 
 // Shutdown lets running requests end until ctx does, then cuts them off.
 func (s *Server) Shutdown(ctx context.Context) error {
-	err := s.http.Shutdown(ctx)
-	if err != nil {
-		err = errors.Join(err, s.http.Close())
+	err := s.tunnel.Shutdown(ctx)
+	if failed := s.http.Shutdown(ctx); failed != nil {
+		err = errors.Join(err, failed, s.http.Close())
 	}
 	if served := <-s.served; !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, served)

@@ -26,6 +26,13 @@ const maxInputTotal = 2 << 30
 // input. Both ways are open at once, which HTTP/2 allows.
 func session[T aboutTarget](h *handlers, verb wire.Verb) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor < 2 {
+			// Else the answer waits for the end of the input.
+			_ = http.NewResponseController(w).EnableFullDuplex() // what the server's own writers can do
+			h.answer(w, r, nil, fail(http.StatusHTTPVersionNotSupported, api.CodeBadRequest, "this takes HTTP/2, in a tunnel where a proxy in between speaks HTTP/1.1 only",
+				"use a fleetctl of the server's version"))
+			return
+		}
 		frames := bufio.NewReaderSize(r.Body, wire.MaxInputBytes)
 		h.serveStream(w, r, verb, func() (any, error) {
 			kind, content, err := readFrame(frames, maxBodyBytes)
@@ -41,9 +48,6 @@ func session[T aboutTarget](h *handlers, verb wire.Verb) http.HandlerFunc {
 			}
 			return body, invalid(body.Validate())
 		}, func(c call, verb wire.Verb, body any, out *part) error {
-			if r.ProtoMajor < 2 {
-				return fail(http.StatusHTTPVersionNotSupported, api.CodeBadRequest, "this takes HTTP/2", "a proxy in between may speak HTTP/1.1 only: reach the server directly")
-			}
 			return h.steer(c, verb, body, out, func(ctx context.Context, request commands.Request) error {
 				// The client sends input once it sees that it is wanted.
 				out.begin()

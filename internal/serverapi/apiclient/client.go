@@ -20,6 +20,7 @@ import (
 
 	"github.com/nationtech/fleetctl/internal/hint"
 	"github.com/nationtech/fleetctl/internal/serverapi/api"
+	"github.com/nationtech/fleetctl/internal/serverapi/tunnel"
 	"github.com/nationtech/fleetctl/internal/wire"
 )
 
@@ -35,7 +36,7 @@ type Client struct {
 	token func(context.Context) (string, error)
 	renew func(ctx context.Context, refused string) (string, error) // nil: there is no other token
 	http  *http.Client
-	long  *http.Client // the same without a limit on the time of a request
+	long  *http.Client // through a tunnel, without a limit on the time of a request
 }
 
 // New gives a client of the server at rawURL (https). caPEM is the only
@@ -75,20 +76,21 @@ func NewWithTokens(rawURL string, caPEM []byte, token func(context.Context) (str
 			return nil, hint.New("the server's CA file holds no certificate", "copy ca.crt anew from the server's data directory")
 		}
 	}
+	transport := &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: connectTimeout}).DialContext,
+		TLSClientConfig:     tlsConfig,
+		TLSHandshakeTimeout: connectTimeout,
+		ForceAttemptHTTP2:   true,
+	}
 	short := &http.Client{
 		Timeout: requestTimeout,
 		// The token goes to this server and nowhere else.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: &http.Transport{
-			Proxy:               http.ProxyFromEnvironment,
-			DialContext:         (&net.Dialer{Timeout: connectTimeout}).DialContext,
-			TLSClientConfig:     tlsConfig,
-			TLSHandshakeTimeout: connectTimeout,
-			ForceAttemptHTTP2:   true,
-		},
+		Transport:     transport,
 	}
 	long := *short
-	long.Timeout = 0
+	long.Timeout, long.Transport = 0, &tunnel.Client{Direct: transport}
 	return &Client{base: base, token: token, http: short, long: &long}, nil
 }
 
