@@ -35,7 +35,7 @@ removes it. On one machine it needs no installation: fleet-server all.`,
 		Example: `  fleetctl server --help
   fleetctl server install --domain fleet.example.com --issuer https://sso.example.com --project-id 1234 --nats-url tls://nats.example.com:4222`,
 	}
-	cmd.AddCommand(newServerInstallCmd(f), newServerStatusCmd(f), newServerUpgradeCmd(f), newServerUninstallCmd(f),
+	cmd.AddCommand(newServerInstallCmd(f), newServerStatusCmd(f), newServerUpgradeCmd(f), newServerUninstallCmd(f), newServerTestCmd(f),
 		newServerChartCmd(f), newSetupIdentityCmd(f), newRotateSigningKeyCmd(f))
 	return cmd
 }

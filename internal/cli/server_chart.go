@@ -34,6 +34,9 @@ devices have passwords is decided now.`,
 }
 
 func runServerChart(f *Factory, o *serverInstallOptions, dir string) error {
+	if err := o.readCA(); err != nil {
+		return err
+	}
 	if err := o.Validate(); err != nil {
 		return err
 	}

@@ -65,7 +65,6 @@ accounts in ConfigMap fleet-nats-accounts, which the installation makes.`,
 	flags.BoolVarP(&o.yes, "yes", "y", false, "change what is there without being asked")
 	flags.BoolVar(&o.noWait, "no-wait", false, "do not wait until it is ready, and do not test it")
 	flags.StringVar(&o.dsnFile, "postgres-dsn-file", "", "`file` with postgres://USER:PASSWORD@HOST[:PORT]/DATABASE[?sslmode=MODE] of Zitadel's database (default: one that CloudNativePG makes)")
-	flags.StringVar(&o.ca, "ca", "", "`file` of the authority of the public certificates, PEM (default: the system's)")
 	mustComplete(cmd, "expose", install.Exposures()...)
 	return cmd
 }
@@ -94,9 +93,30 @@ func (o *serverInstallOptions) registerChoices(flags *pflag.FlagSet) {
 	flags.StringVar(&o.KubernetesURL, "kubernetes-url", "", "`URL` at which people find this Kubernetes API")
 	flags.StringSliceVar(&o.SecretsFrom, "secrets-from", nil, "`namespace` whose Secrets and ConfigMaps Deployments may send to devices (repeatable; default: none)")
 	flags.StringVar(&o.StorageClass, "storage-class", "", "`class` of the audit log's volume (default: the cluster's)")
+	o.registerCA(flags)
+}
+
+func (o *serverInstallOptions) registerCA(flags *pflag.FlagSet) {
+	flags.StringVar(&o.ca, "ca", "", "`file` of the authorities of the public certificates (of API, issuer and NATS), PEM, where they are not public ones; parts and devices get it")
+}
+
+// readCA makes the file of --ca part of what is installed.
+func (o *serverInstallOptions) readCA() error {
+	if o.ca == "" {
+		return nil
+	}
+	data, err := os.ReadFile(o.ca)
+	if err != nil {
+		return hint.WithCode(fmt.Errorf("read --ca: %w", err), hint.CodeUsage)
+	}
+	o.CA = string(data)
+	return nil
 }
 
 func runServerInstall(ctx context.Context, f *Factory, o *serverInstallOptions) error {
+	if err := o.readCA(); err != nil {
+		return err
+	}
 	if o.dsnFile != "" {
 		dsn, err := os.ReadFile(o.dsnFile)
 		if err != nil {
@@ -236,14 +256,11 @@ func takeStep(ctx context.Context, f *Factory, i *install.Installer, o *serverIn
 	if err != nil {
 		return err
 	}
-	s, pem, err := o.publicURLs()
-	if err != nil {
-		return err
-	}
+	s := o.publicURLs()
 	if err := s.AwaitIssuer(ctx, o.timeout); err != nil {
 		return err
 	}
-	client, err := issuerClient(o.IssuerURL(), pem, fixedToken(token))
+	client, err := issuerClient(o.IssuerURL(), []byte(o.CA), fixedToken(token))
 	if err != nil {
 		return err
 	}
@@ -256,44 +273,36 @@ func takeStep(ctx context.Context, f *Factory, i *install.Installer, o *serverIn
 
 // smoke tests through the public URLs.
 func smoke(ctx context.Context, f *Factory, i *install.Installer, o *serverInstallOptions) ([]install.Check, error) {
-	s, pem, err := o.publicURLs()
-	if err != nil {
-		return nil, err
-	}
+	s := o.publicURLs()
+	var err error
 	if s.NATSRoots, err = i.NATSRoots(ctx, &o.Options); err != nil {
 		return nil, explainKube(err)
 	}
-	devices, err := f.issuerDevices(ctx, i, o, pem)
+	devices, err := f.issuerDevices(ctx, i, o)
 	if err != nil {
 		return nil, err
 	}
 	if devices != nil || o.Passwords {
-		if s.Canary, err = i.Canary(ctx, &o.Options, pem, devices); err != nil {
+		if s.Canary, err = i.Canary(ctx, &o.Options, devices); err != nil {
 			return nil, explainKube(err)
 		}
 	}
 	return s.Run(ctx), nil
 }
 
-// publicURLs are where everybody finds the installation, and the authority of
-// their certificates; empty: the system's.
-func (o *serverInstallOptions) publicURLs() (s install.Smoke, caPEM []byte, err error) {
-	s = install.Smoke{APIURL: o.APIURL(), Issuer: o.IssuerURL(), NATSURLs: o.DeviceNATSURLs()}
-	if o.ca == "" {
-		return s, nil, nil
+// publicURLs are where everybody finds the installation.
+func (o *serverInstallOptions) publicURLs() install.Smoke {
+	s := install.Smoke{APIURL: o.APIURL(), Issuer: o.IssuerURL(), NATSURLs: o.DeviceNATSURLs(), Namespace: o.Namespace, Login: o.Login()}
+	if o.CA != "" {
+		s.Roots = x509.NewCertPool()
+		s.Roots.AppendCertsFromPEM([]byte(o.CA))
 	}
-	if caPEM, err = os.ReadFile(o.ca); err != nil {
-		return s, nil, fmt.Errorf("read --ca: %w", err)
-	}
-	if s.Roots = x509.NewCertPool(); !s.Roots.AppendCertsFromPEM(caPEM) {
-		return s, nil, usageError(fmt.Errorf("--ca %s holds no certificate in PEM", o.ca), "name a PEM file")
-	}
-	return s, caPEM, nil
+	return s
 }
 
 // issuerDevices makes devices' accounts at the issuer: with the token of a
 // Zitadel beside us, else as whoever is signed in there; nil when nobody is.
-func (f *Factory) issuerDevices(ctx context.Context, i *install.Installer, o *serverInstallOptions, caPEM []byte) (*provision.Devices, error) {
+func (f *Factory) issuerDevices(ctx context.Context, i *install.Installer, o *serverInstallOptions) (*provision.Devices, error) {
 	var tokens apiclient.Session
 	var err error
 	if o.WithZitadel {
@@ -306,7 +315,7 @@ func (f *Factory) issuerDevices(ctx context.Context, i *install.Installer, o *se
 	if err != nil {
 		return nil, nil //nolint:nilerr // then it is not tested, which the answer says
 	}
-	client, err := issuerClient(o.IssuerURL(), caPEM, tokens)
+	client, err := issuerClient(o.IssuerURL(), []byte(o.CA), tokens)
 	if err != nil {
 		return nil, err
 	}
@@ -334,43 +343,27 @@ type serverInstallResult struct {
 	ClientID      string           `json:"clientID,omitempty"`
 	AdminLogin    string           `json:"adminLogin,omitempty"` // of the Zitadel beside it
 	Checks        []install.Check  `json:"checks,omitempty"`
+	Warnings      []string         `json:"warnings,omitempty"` // what is not known to work
 }
 
 func reportInstallation(f *Factory, o *serverInstallOptions, plan *install.Plan, checks []install.Check) error {
 	result := serverInstallResult{SchemaVersion: 1, Changes: plan.Changes, APIURL: o.APIURL(), Issuer: o.IssuerURL(),
-		NATSURLs: o.DeviceNATSURLs(), ClientID: o.ClientID, Checks: checks}
+		NATSURLs: o.DeviceNATSURLs(), ClientID: o.ClientID, Checks: checks, Warnings: warningsOf(checks)}
 	if o.WithZitadel {
 		result.AdminLogin = o.AdminLogin()
 	}
 	if err := f.Print(result, func(w io.Writer) error { return result.text(w, o) }); err != nil {
 		return err
 	}
-	var failed []error
-	for _, c := range checks {
-		if !c.OK {
-			failed = append(failed, fmt.Errorf("%s: %s", c.Name, c.Detail))
-		}
-	}
-	if len(failed) > 0 {
-		return hint.Wrap(fmt.Errorf("everything is installed, and does not work through its public URLs yet: %w", errors.Join(failed...)),
+	if err := failures(checks); err != nil {
+		return hint.Wrap(fmt.Errorf("everything is installed, and does not work through its public URLs yet: %w", err),
 			"docs/runbook.md has the cause of each; then run the same command again")
 	}
 	return nil
 }
 
 func (r serverInstallResult) text(w io.Writer, o *serverInstallOptions) error {
-	lines := []string{fmt.Sprintf("%d objects changed", len(r.Changes))}
-	for _, c := range r.Checks {
-		mark := "ok  "
-		if !c.OK {
-			mark = "FAIL"
-		}
-		line := mark + "  " + c.Name
-		if c.Detail != "" {
-			line += ": " + c.Detail
-		}
-		lines = append(lines, line)
-	}
+	lines := append([]string{fmt.Sprintf("%d objects changed", len(r.Changes))}, checkLines(r.Checks)...)
 	lines = append(lines, "", "API and dashboard   "+r.APIURL, "issuer              "+r.Issuer,
 		"NATS, for devices   "+strings.Join(r.NATSURLs, ", "))
 	if r.ClientID != "" {
@@ -380,9 +373,12 @@ func (r serverInstallResult) text(w io.Writer, o *serverInstallOptions) error {
 		lines = append(lines, "login name          "+r.AdminLogin,
 			"first password      kubectl get secret -n "+o.Namespace+" fleet-zitadel -o jsonpath='{.data.admin-password}' | base64 -d")
 	}
-	lines = append(lines, "", "next:", "  fleetctl login "+r.APIURL, "  fleetctl onboard pi@192.0.2.7")
+	lines = append(lines, "", "next:", "  "+o.Login(), "  fleetctl onboard pi@192.0.2.7")
 	if len(o.NATSURLs) > 0 {
 		lines = append(lines, "", "The NATS servers need the accounts in: kubectl get configmap -n "+o.Namespace+" fleet-nats-accounts")
+	}
+	for _, warning := range r.Warnings {
+		lines = append(lines, "", "WARNING: "+warning)
 	}
 	_, err := fmt.Fprintln(w, strings.Join(lines, "\n"))
 	return err

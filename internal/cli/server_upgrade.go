@@ -28,7 +28,7 @@ replaced one pod at a time. Options are changed by installing again.`,
 	flags.BoolVar(&o.plan, "plan", false, "show what would change; exit code 3 when something would")
 	flags.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	flags.BoolVar(&o.noWait, "no-wait", false, "do not wait until it is ready, and do not test it")
-	flags.StringVar(&o.ca, "ca", "", "`file` of the authority of the public certificates, PEM (default: the system's)")
+	o.registerCA(flags)
 	return cmd
 }
 
@@ -39,6 +39,9 @@ func runServerUpgrade(ctx context.Context, f *Factory, o *serverInstallOptions, 
 	}
 	if o.Options, err = i.Installed(ctx, o.namespace); err != nil {
 		return explainKube(err)
+	}
+	if err := o.readCA(); err != nil {
+		return err
 	}
 	o.Version = tag
 	return converge(ctx, f, i, o)

@@ -24,6 +24,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/devicekey"
 	"github.com/nationtech/fleetctl/internal/hint"
 	"github.com/nationtech/fleetctl/internal/identity/provision"
+	"github.com/nationtech/fleetctl/internal/identity/zitadel"
 	"github.com/nationtech/fleetctl/internal/secretfile"
 	"github.com/nationtech/fleetctl/internal/serverapi/api"
 	"github.com/nationtech/fleetctl/internal/serverapi/apiclient"
@@ -54,12 +55,16 @@ type Canary struct {
 // canary is the check. What was made for it is removed whatever it found.
 func (s *Smoke) canary(ctx context.Context) (err error) {
 	if s.Canary == nil {
-		return errNotTested
+		return s.notTested("nobody is signed in who may make accounts at the issuer")
 	}
 	random := make([]byte, 16)
 	_, _ = rand.Read(random) // never fails (crypto/rand)
 	device := canaryPrefix + hex.EncodeToString(random[:4])
-	defer func() { err = errors.Join(err, s.Canary.remove(context.WithoutCancel(ctx), device)) }()
+	defer func() {
+		if !errors.Is(err, errNotTested) { // else nothing was made
+			err = errors.Join(err, s.Canary.remove(context.WithoutCancel(ctx), device))
+		}
+	}()
 
 	var login nats.Option
 	if s.Canary.Devices != nil {
@@ -72,17 +77,17 @@ func (s *Smoke) canary(ctx context.Context) (err error) {
 	}
 	enrolment, err := s.Canary.API.Enrol(ctx, device, api.EnrolmentRequest{MachineID: hex.EncodeToString(random)})
 	if err != nil {
-		return hint.Wrap(fmt.Errorf("register a device: %w", err), "kubectl logs -n fleet-system deployment/fleet-dashboard")
+		return hint.Wrap(fmt.Errorf("register a device: %w", err), s.kubectl("logs deployment/fleet-dashboard"))
 	}
 	if login == nil {
 		if enrolment.PSK == "" {
-			return hint.New("the control plane takes no passwords, and nobody is signed in who may make an account at the issuer", "fleetctl login "+s.APIURL+", as an administrator; then run the same command again")
+			return hint.New("the control plane takes no passwords, and nobody is signed in who may make an account at the issuer", s.Login+", as an administrator; then: fleetctl server test -n "+s.Namespace)
 		}
 		login = nats.UserInfo(device, string(enrolment.PSK))
 	}
 	conn, err := s.await(ctx, login, nats.CustomInboxPrefix(wire.InboxPrefix(device)))
 	if err != nil {
-		return hint.Wrap(fmt.Errorf("connect as a device that is registered: %w", err), "the callout says why: kubectl logs -n fleet-system deployment/fleet-callout")
+		return hint.Wrap(fmt.Errorf("connect as a device that is registered: %w", err), "the callout says why: "+s.kubectl("logs deployment/fleet-callout"))
 	}
 	defer conn.Close()
 	return s.roundTrip(ctx, conn, device, hex.EncodeToString(random[4:8]))
@@ -91,6 +96,9 @@ func (s *Smoke) canary(ctx context.Context) (err error) {
 // canaryToken makes the device's account and key, and gets a token with them.
 func (s *Smoke) canaryToken(ctx context.Context, device string) (nats.Option, error) {
 	account, err := s.Canary.Devices.Ensure(ctx, device)
+	if zitadel.MayNot(err) {
+		return nil, s.notTested("who is signed in may not make accounts there: " + err.Error())
+	}
 	if err != nil {
 		return nil, fmt.Errorf("make an account for a device: %w", err)
 	}
@@ -147,7 +155,7 @@ func (s *Smoke) roundTrip(ctx context.Context, conn *nats.Conn, device, nonce st
 	}
 	answer, err := conn.RequestWithContext(ctx, wire.BucketState.Subject(wire.StateKey(device)), data)
 	if err != nil {
-		return hint.Wrap(fmt.Errorf("write a key: %w", err), "are the buckets there? kubectl logs -n fleet-system deployment/fleet-operator")
+		return hint.Wrap(fmt.Errorf("write a key: %w", err), "are the buckets there? "+s.kubectl("logs deployment/fleet-operator"))
 	}
 	var ack struct {
 		Error *struct {
@@ -155,7 +163,7 @@ func (s *Smoke) roundTrip(ctx context.Context, conn *nats.Conn, device, nonce st
 		} `json:"error"`
 	}
 	if err := json.Unmarshal(answer.Data, &ack); err != nil || ack.Error != nil {
-		return hint.New(fmt.Sprintf("write a key: %s", strings.TrimSpace(string(answer.Data))), "kubectl logs -n fleet-system deployment/fleet-operator")
+		return hint.New(fmt.Sprintf("write a key: %s", strings.TrimSpace(string(answer.Data))), s.kubectl("logs deployment/fleet-operator"))
 	}
 	for {
 		seen, err := s.Canary.API.Device(ctx, device)
@@ -166,7 +174,7 @@ func (s *Smoke) roundTrip(ctx context.Context, conn *nats.Conn, device, nonce st
 			if err == nil {
 				err = errors.New("what the device wrote is not what the API reads")
 			}
-			return hint.Wrap(fmt.Errorf("read a key: %w", err), "kubectl logs -n fleet-system deployment/fleet-dashboard")
+			return hint.Wrap(fmt.Errorf("read a key: %w", err), s.kubectl("logs deployment/fleet-dashboard"))
 		}
 	}
 }
@@ -201,14 +209,13 @@ func (i *Installer) NATSRoots(ctx context.Context, o *Options) (*x509.CertPool, 
 	return roots, nil
 }
 
-// Canary is one that registers as the installation's own administrator. caPEM is
-// the authority of the public certificates; empty: the system's.
-func (i *Installer) Canary(ctx context.Context, o *Options, caPEM []byte, devices *provision.Devices) (*Canary, error) {
+// Canary is one that registers as the installation's own administrator.
+func (i *Installer) Canary(ctx context.Context, o *Options, devices *provision.Devices) (*Canary, error) {
 	secret := &corev1.Secret{}
 	if err := i.Client.Get(ctx, client.ObjectKey{Namespace: o.Namespace, Name: adminSecret}, secret); err != nil {
 		return nil, fmt.Errorf("read Secret %s: %w", adminSecret, err)
 	}
-	through, err := apiclient.New(o.APIURL(), caPEM, string(secret.Data[keyAdminToken]))
+	through, err := apiclient.New(o.APIURL(), []byte(o.CA), string(secret.Data[keyAdminToken]))
 	if err != nil {
 		return nil, err
 	}

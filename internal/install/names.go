@@ -34,6 +34,7 @@ const (
 	publicTLS      = "fleet-public-tls"
 	optionsMap     = "fleet-install"
 	accountsMap    = "fleet-nats-accounts"
+	caMap          = "fleet-public-ca"
 )
 
 // objectMeta names an object in the namespace of the installation.

@@ -43,6 +43,9 @@ func (o *Options) Objects(c Cluster, secrets Secrets) ([]client.Object, error) {
 		return nil, err
 	}
 	all = append(all, kept)
+	if o.CA != "" {
+		all = append(all, o.configMap(caMap, caKey, o.CA))
+	}
 	all = append(all, o.services()...)
 	all = append(all, o.networkPolicies()...)
 	if o.WithZitadel {
@@ -106,6 +109,7 @@ func (o *Options) optionsMap() (*corev1.ConfigMap, error) {
 const (
 	optionsKey  = "options.json"
 	accountsKey = "accounts.conf"
+	caKey       = "ca.crt"
 )
 
 // accountsMap is what NATS servers have to be configured with, for whoever runs

@@ -2,6 +2,7 @@ package install
 
 import (
 	"cmp"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
@@ -57,6 +58,9 @@ type Options struct {
 	Version       string   `json:"version"` // of the image
 	KubernetesURL string   `json:"kubernetesURL,omitempty"`
 	StorageClass  string   `json:"storageClass,omitempty"`
+	// CA holds the authorities of the public certificates (of API, issuer and
+	// NATS), PEM, where those are not public ones. Parts and devices get it.
+	CA string `json:"ca,omitempty"`
 	// SecretsFrom are the namespaces whose Secrets and ConfigMaps Deployments may
 	// send to devices: the operator reads those of no other.
 	SecretsFrom []string `json:"secretsFrom,omitempty"`
@@ -95,6 +99,9 @@ func (o *Options) Validate() error {
 		if wrong := validation.IsDNS1123Label(namespace); len(wrong) > 0 || namespace == o.Namespace {
 			bad("--secrets-from %q: a namespace of Deployments, and not the control plane's own", namespace)
 		}
+	}
+	if o.CA != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(o.CA)) {
+		bad("--ca holds no certificate in PEM")
 	}
 	if o.Devices < 1 {
 		bad("--devices %d: at least 1", o.Devices)
@@ -164,6 +171,14 @@ func (o *Options) natsHost() string { return "nats." + o.Domain }
 
 // APIURL is where people and devices find the HTTPS API.
 func (o *Options) APIURL() string { return "https://" + o.Domain }
+
+// Login is the command that signs a person in.
+func (o *Options) Login() string {
+	if o.CA != "" {
+		return "fleetctl login --server " + o.APIURL() + " --ca-file FILE"
+	}
+	return "fleetctl login --server " + o.APIURL()
+}
 
 // natsEndsTLS says whether devices speak to the servers of WithNATS themselves,
 // and check the certificate that the installation made.

@@ -2,6 +2,7 @@ package install
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -41,6 +42,21 @@ func (w *workload) secret(at, name string) {
 	w.volumes = append(w.volumes, corev1.Volume{Name: at, VolumeSource: corev1.VolumeSource{
 		Secret: &corev1.SecretVolumeSource{SecretName: name, DefaultMode: to(int32(secretMode))}}})
 	w.mounts = append(w.mounts, corev1.VolumeMount{Name: at, MountPath: secretRoot + at, ReadOnly: true})
+}
+
+// publicCA mounts the authorities of the public certificates, and gives the path
+// of the file; "" where those are public ones.
+func (w *workload) publicCA(o *Options) string {
+	if o.CA == "" {
+		return ""
+	}
+	const at = "public-ca"
+	if !slices.ContainsFunc(w.volumes, func(v corev1.Volume) bool { return v.Name == at }) {
+		w.volumes = append(w.volumes, corev1.Volume{Name: at, VolumeSource: corev1.VolumeSource{
+			ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: caMap}, DefaultMode: to(int32(secretMode))}}})
+		w.mounts = append(w.mounts, corev1.VolumeMount{Name: at, MountPath: secretRoot + at, ReadOnly: true})
+	}
+	return secretRoot + at + "/" + caKey
 }
 
 // deployment is a part as the restricted profile of the Pod Security Standards

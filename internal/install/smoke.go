@@ -26,10 +26,12 @@ const (
 // Smoke is the test of an installation through its public URLs: what devices
 // and people use, and not what the cluster says of itself.
 type Smoke struct {
-	APIURL   string
-	Issuer   string
-	NATSURLs []string
-	Roots    *x509.CertPool // of the public certificates; nil means the system's
+	APIURL    string
+	Issuer    string
+	NATSURLs  []string
+	Namespace string         // of the parts, for hints
+	Login     string         // the command that signs a person in, likewise
+	Roots     *x509.CertPool // of the public certificates; nil means the system's
 	// NATSRoots are of the NATS servers' certificate, where that is another's.
 	NATSRoots *x509.CertPool
 	// Canary is let in by the callout, and writes; nil: that is not tested.
@@ -38,11 +40,17 @@ type Smoke struct {
 
 // Check is one outcome.
 type Check struct {
-	Name   string `json:"name"`
-	OK     bool   `json:"ok"`
-	Detail string `json:"detail,omitempty"`
-	Hint   string `json:"hint,omitempty"`
+	Name string `json:"name"`
+	OK   bool   `json:"ok"`
+	// Skipped says that it was not made, and Detail why: it is neither OK nor
+	// failed.
+	Skipped bool   `json:"skipped,omitempty"`
+	Detail  string `json:"detail,omitempty"`
+	Hint    string `json:"hint,omitempty"`
 }
+
+// Failed says that a check was made and not passed.
+func (c Check) Failed() bool { return !c.OK && !c.Skipped }
 
 // Run makes every check, whatever the others said.
 func (s *Smoke) Run(ctx context.Context) []Check {
@@ -63,7 +71,7 @@ func (s *Smoke) Run(ctx context.Context) []Check {
 		cancel()
 		switch {
 		case errors.Is(err, errNotTested):
-			all = append(all, Check{Name: c.name, OK: true, Detail: "not tested: nobody is signed in who may make an account at the issuer; after fleetctl login " + s.APIURL + " run the same command again"})
+			all = append(all, Check{Name: c.name, Skipped: true, Detail: err.Error(), Hint: hint.Of(err)})
 		case err != nil:
 			all = append(all, Check{Name: c.name, Detail: err.Error(), Hint: hint.Of(err)})
 		default:
@@ -73,7 +81,16 @@ func (s *Smoke) Run(ctx context.Context) []Check {
 	return all
 }
 
+// errNotTested is a check that cannot be made.
 var errNotTested = errors.New("not tested")
+
+func (s *Smoke) notTested(why string) error {
+	return hint.Wrap(fmt.Errorf("%w: %s", errNotTested, why),
+		s.Login+", as somebody who may make accounts at the issuer; then: fleetctl server test -n "+s.Namespace)
+}
+
+// kubectl is a command about the installation.
+func (s *Smoke) kubectl(args string) string { return "kubectl -n " + s.Namespace + " " + args }
 
 func (s *Smoke) client() *http.Client {
 	return &http.Client{Transport: &http.Transport{TLSClientConfig: s.tls(), DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment}}
@@ -100,7 +117,7 @@ func (s *Smoke) certificate(ctx context.Context) error {
 	_, _, err := s.get(ctx, s.APIURL+"/healthz")
 	var verification *tls.CertificateVerificationError
 	if errors.As(err, &verification) {
-		return hint.Wrap(err, "the certificate is not there yet, or of an authority that this machine does not know: kubectl get certificate,secret -n fleet-system; or name the authority with --ca FILE")
+		return hint.Wrap(err, "the certificate is not there yet, or of an authority that this machine does not know: "+s.kubectl("get certificate,secret")+"; or name the authority with --ca FILE")
 	}
 	if err != nil {
 		return hint.Wrap(err, "does the name resolve to the ingress, and is that reachable from here?")
@@ -114,7 +131,7 @@ func (s *Smoke) ready(ctx context.Context) error {
 		return err
 	}
 	if code != http.StatusOK {
-		return hint.Wrap(fmt.Errorf("%d %s: %s", code, http.StatusText(code), strings.TrimSpace(string(body))), "kubectl logs -n fleet-system deployment/fleet-dashboard")
+		return hint.Wrap(fmt.Errorf("%d %s: %s", code, http.StatusText(code), strings.TrimSpace(string(body))), s.kubectl("logs deployment/fleet-dashboard"))
 	}
 	return nil
 }
@@ -155,7 +172,7 @@ func (s *Smoke) keptOut(ctx context.Context, login nats.Option) error {
 		return hint.New("a stranger was let in", "take the servers off the network, and compare their configuration with ConfigMap "+accountsMap)
 	}
 	if !errors.Is(err, nats.ErrAuthorization) {
-		return hint.Wrap(err, "is NATS reachable at its public URL, and does a callout answer? kubectl logs -n fleet-system deployment/fleet-callout")
+		return hint.Wrap(fmt.Errorf("no login was decided: %w", err), "is NATS reachable at its public URL, and does a callout answer? "+s.kubectl("logs deployment/fleet-callout"))
 	}
 	return nil
 }

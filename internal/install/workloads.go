@@ -24,7 +24,7 @@ func (o *Options) operator(c Cluster) []client.Object {
 func (o *Options) callout(c Cluster) []client.Object {
 	w := workload{name: calloutName, command: "callout", replicas: 2, cpu: "100m", memory: "256Mi"}
 	w.secret("keys", calloutName)
-	w.args = append(o.natsArgs(&w), o.issuerArgs()...)
+	w.args = append(o.natsArgs(&w), o.issuerArgs(&w)...)
 	if o.Passwords {
 		w.secret("passwords", passwordSecret)
 		w.args = append(w.args, "--fleet-key="+secretRoot+"passwords/"+keyFleet)
@@ -42,7 +42,7 @@ func (o *Options) dashboard(c Cluster) []client.Object {
 	w.volumes = append(w.volumes, corev1.Volume{Name: "audit", VolumeSource: corev1.VolumeSource{
 		PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: auditClaim}}})
 	w.mounts = append(w.mounts, corev1.VolumeMount{Name: "audit", MountPath: auditRoot})
-	w.args = append(o.natsArgs(&w), o.issuerArgs()...)
+	w.args = append(o.natsArgs(&w), o.issuerArgs(&w)...)
 	w.args = append(w.args, fmt.Sprintf("--listen=:%d", apiPort), "--signing-secret="+o.Namespace+"/"+signingSecret,
 		"--audit-dir="+auditRoot+"/audit", "--admin-token="+secretRoot+"admin/"+keyAdminToken,
 		"--device-nats-url="+strings.Join(o.DeviceNATSURLs(), ","))
@@ -52,6 +52,8 @@ func (o *Options) dashboard(c Cluster) []client.Object {
 	}
 	if o.natsEndsTLS() {
 		w.args = append(w.args, "--device-ca="+secretRoot+"nats-ca/ca.crt")
+	} else if ca := w.publicCA(o); ca != "" {
+		w.args = append(w.args, "--device-ca="+ca)
 	}
 	if o.KubernetesURL != "" {
 		w.args = append(w.args, "--kubernetes-url="+o.KubernetesURL)
@@ -81,12 +83,17 @@ func (o *Options) natsArgs(w *workload) []string {
 				Items: []corev1.KeyToPath{{Key: "ca.crt", Path: "ca.crt"}}}}})
 		w.mounts = append(w.mounts, corev1.VolumeMount{Name: "nats-ca", MountPath: secretRoot + "nats-ca", ReadOnly: true})
 		args = append(args, "--nats-ca="+secretRoot+"nats-ca/ca.crt")
+	} else if ca := w.publicCA(o); ca != "" {
+		args = append(args, "--nats-ca="+ca)
 	}
 	return args
 }
 
-func (o *Options) issuerArgs() []string {
+func (o *Options) issuerArgs(w *workload) []string {
 	args := []string{"--issuer=" + o.IssuerURL(), "--project-id=" + o.ProjectID}
+	if ca := w.publicCA(o); ca != "" {
+		args = append(args, "--issuer-ca="+ca)
+	}
 	if o.ClientID != "" {
 		args = append(args, "--client-id="+o.ClientID)
 	}

@@ -64,6 +64,14 @@ func refusal(status int, data []byte) error {
 	return e
 }
 
+// MayNot says that an error is a refusal of what the caller has no right to, or of
+// an issuer that has no such API as Zitadel's.
+func MayNot(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && (e.Code == codePermissionDenied ||
+		e.Code == 0 && (e.Status == http.StatusForbidden || e.Status == http.StatusNotFound || e.Status == http.StatusMethodNotAllowed))
+}
+
 func is(err error, code int) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Code == code

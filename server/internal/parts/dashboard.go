@@ -106,6 +106,7 @@ type dashboardPart struct {
 	rotation     *rotation.Rotation
 	fleetKey     []byte
 	deviceCA     []byte
+	issuerCA     []byte
 	authority    []byte // the first certificate of it
 	audit        *audit.Log
 	devices      *registry.Registry
@@ -126,6 +127,11 @@ func (d *dashboardPart) loadKeys(context.Context) (_ supervise.Part, err error) 
 		}
 		if d.authority, err = join.Authority(d.deviceCA); err != nil {
 			return nil, err
+		}
+	}
+	if d.cfg.People.CAFile != "" {
+		if d.issuerCA, err = os.ReadFile(d.cfg.People.CAFile); err != nil {
+			return nil, fmt.Errorf("read the issuer's CA: %w", err)
 		}
 	}
 	if d.cfg.AdminTokenFile != "" {
@@ -224,7 +230,7 @@ func (d *dashboardPart) serve(context.Context) (supervise.Part, error) {
 		Signing:  d.rotation,
 		PSK:      psk,
 		SignIn: api.SignIn{SchemaVersion: api.SchemaVersion, Issuer: d.cfg.People.Issuer, ClientID: d.cfg.People.ClientID,
-			ProjectID: d.cfg.People.ProjectID, KubernetesURL: d.cfg.KubernetesURL},
+			ProjectID: d.cfg.People.ProjectID, KubernetesURL: d.cfg.KubernetesURL, CAPEM: string(d.issuerCA)},
 		Joins:    waiting.New(d.authority, time.Now),
 		Accounts: d.accounts,
 		Metrics:  d.metrics,
