@@ -48,7 +48,7 @@ func startAPIServer(t *testing.T) *rest.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := ca.ServerCert("kube-apiserver", []string{"127.0.0.1"})
+	cert, err := ca.ServerCert("kube-apiserver", []string{"127.0.0.1", kubernetesIP})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -194,7 +194,7 @@ func (c *cluster) startNATS() {
 			c.t.Fatal(err)
 		}
 		c.natsURLs = append(c.natsURLs, "tls://"+addresses[i])
-		n := newChild(c.t, name, node, c.write(text.Bytes(), name+".conf"))
+		n := newChild(c.t, name, node, "--config", c.write(text.Bytes(), name+".conf"))
 		n.start()
 		n.reap()
 		c.nats = append(c.nats, n)

@@ -23,6 +23,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	ctrl "sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/nationtech/fleetctl/internal/testhost/netns"
 )
 
 // fleetctl builds the command and what it runs for charts, once a run. They are
@@ -52,6 +54,7 @@ var fleetctl = sync.OnceValues(func() (string, error) {
 type operatorsShell struct {
 	program, kubeconfig, home string
 	proxy                     string // that leads to the outside
+	network, hosts            string // instead: a network namespace, and its /etc/hosts
 }
 
 func newOperatorsShell(t *testing.T, config *rest.Config) operatorsShell {
@@ -81,12 +84,23 @@ type ran struct {
 // run gives what `fleetctl server ARGS` did; nobody is there to answer questions.
 func (s operatorsShell) run(t *testing.T, args ...string) ran {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), s.program, append([]string{"server"}, args...)...)
+	argv := append([]string{s.program, "server"}, args...)
+	if s.network != "" {
+		argv = append([]string{"unshare", "--mount", "sh", "-c", `mount --bind "$0" /etc/hosts && exec "$@"`, s.hosts}, argv...)
+	}
+	cmd := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), "HOME="+s.home, "XDG_CONFIG_HOME="+s.home, "XDG_CACHE_HOME="+s.home, "KUBECONFIG="+s.kubeconfig, "HTTPS_PROXY="+s.proxy)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	began := time.Now()
-	err := cmd.Run()
+	start := cmd.Start
+	if s.network != "" {
+		start = func() error { return netns.Do(s.network, cmd.Start) }
+	}
+	err := start()
+	if err == nil {
+		err = cmd.Wait()
+	}
 	t.Logf("%5.1f s  fleetctl server %.80s", time.Since(began).Seconds(), strings.Join(args, " "))
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {

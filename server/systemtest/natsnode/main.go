@@ -1,8 +1,9 @@
 // Command natsnode is one server of a NATS cluster, for tests: nats-server as a
-// library, with a configuration file.
+// library, with its own flags.
 package main
 
 import (
+	"flag"
 	"fmt"
 	"os"
 
@@ -10,14 +11,16 @@ import (
 )
 
 func main() {
-	if err := run(os.Args[1]); err != nil {
+	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(config string) error {
-	opts, err := server.ProcessConfigFile(config)
+func run(args []string) error {
+	flags := flag.NewFlagSet("nats-server", flag.ContinueOnError)
+	none := func() {}
+	opts, err := server.ConfigureOptions(flags, args, none, none, none)
 	if err != nil {
 		return err
 	}
