@@ -3,6 +3,7 @@ package hostcfg
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -27,7 +28,10 @@ type distro struct {
 	install string            // shell: install "$@", never asking; fails when one is not found
 	refresh string            // shell: fetch the package lists
 	stale   string            // shell: true when the lists are missing or older than a day
-	names   map[string]string // Debian's package name → this family's; "" is in the base system
+	names   map[string]string // Debian's package name → this family's; "" is in the base system, or comes with the others
+	// since are packages that not every release has, nor needs: Debian's name →
+	// ID of os-release(5) → the first VERSION_ID with it.
+	since map[string]map[string]int
 }
 
 // distros is the one table of distributions. Debian 12 and 13 are tested on
@@ -51,6 +55,7 @@ done`,
 		// The lists keep the server's time stamps, so the directories tell when apt last looked.
 		stale: `[ -z "$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' 2>/dev/null | head -n 1)" ] ||
 	[ -z "$(find /var/lib/apt/lists /var/lib/apt/lists/partial -maxdepth 0 -mtime -1 2>/dev/null)" ]`,
+		since: map[string]map[string]int{"passt": {"debian": 13, "raspbian": 13, "ubuntu": 25}},
 	},
 	{
 		family: Fedora, ids: []string{"fedora", "rhel", "centos"}, manager: "dnf",
@@ -58,7 +63,7 @@ done`,
 		install: `dnf -y -q --setopt=install_weak_deps=False install "$@"`,
 		refresh: `dnf -y -q makecache`,
 		stale:   `false`, // dnf refreshes by itself (metadata_expire)
-		names:   map[string]string{"uidmap": "shadow-utils", "dbus-user-session": "", "ca-certificates": "ca-certificates"},
+		names:   map[string]string{"uidmap": "shadow-utils", "dbus-user-session": "", "ca-certificates": "ca-certificates", "passt": ""},
 	},
 	{
 		family: Alpine, ids: []string{"alpine"}, manager: "apk",
@@ -66,7 +71,7 @@ done`,
 		install: `apk add -q --no-interactive "$@"`,
 		refresh: `apk update -q`,
 		stale:   `[ -z "$(find /var/cache/apk /etc/apk/cache -name 'APKINDEX*' -mtime -1 2>/dev/null | head -n 1)" ]`,
-		names:   map[string]string{"uidmap": "shadow-subids", "dbus-user-session": "dbus"},
+		names:   map[string]string{"uidmap": "shadow-subids", "dbus-user-session": "dbus", "passt": ""},
 	},
 	{
 		family: Arch, ids: []string{"arch", "archarm"}, manager: "pacman",
@@ -74,7 +79,7 @@ done`,
 		install: `pacman -S --noconfirm --needed -q "$@"`,
 		refresh: `pacman -Sy --noconfirm -q`,
 		stale:   `[ -z "$(find /var/lib/pacman/sync -name '*.db' 2>/dev/null | head -n 1)" ]`, // a refresh without an upgrade is a partial upgrade: only when there is no list
-		names:   map[string]string{"uidmap": "", "dbus-user-session": ""},
+		names:   map[string]string{"uidmap": "", "dbus-user-session": "", "passt": ""},
 	},
 	{
 		family: SUSE, ids: []string{"opensuse", "suse", "sles"}, manager: "zypper",
@@ -82,7 +87,7 @@ done`,
 		install: `zypper --non-interactive --quiet install --no-recommends --auto-agree-with-licenses "$@"`,
 		refresh: `zypper --non-interactive --quiet refresh`,
 		stale:   `false`, // zypper refreshes by itself (autorefresh)
-		names:   map[string]string{"uidmap": "shadow", "dbus-user-session": "dbus-1"},
+		names:   map[string]string{"uidmap": "shadow", "dbus-user-session": "dbus-1", "passt": ""},
 	},
 }
 
@@ -113,6 +118,19 @@ func (d *distro) packageNames(debian []string) []string {
 		}
 	}
 	return names
+}
+
+// has says whether the release has a package, by Debian's name. A release
+// without a number is one to come.
+func (d *distro) has(debian string, os OSRelease) bool {
+	since, limited := d.since[debian]
+	if !limited || os.VersionID == "" {
+		return true
+	}
+	first, known := since[os.ID]
+	major, _, _ := strings.Cut(os.VersionID, ".")
+	n, err := strconv.Atoi(major)
+	return known && err == nil && n >= first
 }
 
 func distroByFamily(f Family) *distro {

@@ -3,6 +3,7 @@ package hostcfg
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 // Packages are installed, in any version. Nothing is upgraded or removed.
 type Packages struct {
 	Name  string   // names the set in its ID; "" is "base"
-	Names []string // Debian's names; the table of distributions translates them
+	Names []string // Debian's names; the table of distributions translates them, and knows which a release does without
 }
 
 // ID is "packages:NAME".
@@ -46,8 +47,9 @@ func (p Packages) plan(s *state, st *Step) error {
 		return hint.New(fmt.Sprintf("no way is known to install packages on %q (package manager %q)", s.facts.OS.PrettyName, s.facts.PackageManager),
 			"supported are Debian, Ubuntu, Raspberry Pi OS, Fedora, RHEL, Alpine, Arch and openSUSE")
 	}
+	wanted := slices.DeleteFunc(slices.Clone(p.Names), func(n string) bool { return !d.has(n, s.facts.OS) })
 	var missing []string
-	for _, n := range d.packageNames(p.Names) {
+	for _, n := range d.packageNames(wanted) {
 		if s.packages[n] == "" {
 			missing = append(missing, n)
 		}

@@ -143,3 +143,33 @@ func TestPackagesThatDoNotExist(t *testing.T) {
 		t.Errorf("outcome: %+v", out)
 	}
 }
+
+// What connects containers is passt from Podman 5 on, and Debian leaves it to be
+// named; a release of before does not have it, and must not be asked for it.
+func TestPackagesThatCameLater(t *testing.T) {
+	for release, want := range map[string]string{
+		`ID=debian`: "passt podman", `ID=debian VERSION_ID=13`: "passt podman", `ID=debian VERSION_ID=12`: "podman",
+		`ID=raspbian VERSION_ID=13 ID_LIKE=debian`: "passt podman", `ID=raspbian VERSION_ID=12 ID_LIKE=debian`: "podman",
+		`ID=ubuntu VERSION_ID=25.10 ID_LIKE=debian`: "passt podman", `ID=ubuntu VERSION_ID=24.04 ID_LIKE=debian`: "podman",
+		`ID=other VERSION_ID=99 ID_LIKE=debian`: "podman",
+	} {
+		t.Run(release, func(t *testing.T) {
+			s := hosttest.NewScratch(t, hosttest.ScratchOptions{OSRelease: strings.ReplaceAll(release, " ", "\n") + "\n"})
+			s.Play(t, "apt-get", aptGetPlayed)
+			s.Play(t, "dpkg-query", dpkgQueryPlayed)
+			for _, changes := range []bool{true, false} {
+				p, err := hostcfg.MakePlan(t.Context(), s, []hostcfg.Resource{hostcfg.Packages{Names: []string{"podman", "passt"}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				result, err := p.Apply(t.Context(), s, hostcfg.ApplyOptions{})
+				if err != nil || (result.Changed > 0) != changes {
+					t.Fatalf("%d changed, %v", result.Changed, err)
+				}
+			}
+			if got := strings.Join(strings.Fields(s.Sh(t, "ls /run/pkgs")), " "); got != want {
+				t.Errorf("installed are %s, want %s", got, want)
+			}
+		})
+	}
+}

@@ -8,9 +8,10 @@ import (
 )
 
 // packages are what rootless Podman needs, by Debian's names. Recommended
-// packages are not installed, so everything is named.
+// packages are not installed, so everything is named: slirp4netns is what
+// connects containers before Podman 5, and passt from then on.
 var packages = []string{
-	"ca-certificates", "dbus-user-session", "podman", "crun", "uidmap", "slirp4netns", "fuse-overlayfs", "catatonit",
+	"ca-certificates", "dbus-user-session", "podman", "crun", "uidmap", "slirp4netns", "passt", "fuse-overlayfs", "catatonit",
 }
 
 // containersDir holds the agent's user's settings of Podman.
