@@ -5,6 +5,7 @@ package fleetsim_test
 import (
 	"context"
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -51,7 +52,7 @@ func TestSoak(t *testing.T) {
 			}
 			return err == nil, err
 		},
-		Rotate: func(ctx context.Context) error { return rotate(ctx, s.api()) },
+		Rotate: func(ctx context.Context) error { return s.rotate(ctx) },
 		Kube:   s.kube(),
 		Faults: []fleetsim.Fault{
 			{Name: "the server is killed", Do: func(_ context.Context, r *rand.Rand) error {
@@ -94,16 +95,24 @@ func TestSoak(t *testing.T) {
 	}
 }
 
-// rotate begins a rotation of the signing key, or finishes one when the new key
-// signs and everybody has it. Between the two it goes on by itself.
-func rotate(ctx context.Context, server *apiclient.Client) error {
+// rotate begins a rotation of the signing key, waits until the new key signs, or
+// drops the old one: each time the next of these.
+func (s *server) rotate(ctx context.Context) error {
+	server := s.api()
 	key, err := server.SigningKey(ctx)
-	switch {
-	case err != nil:
-	case key.Phase == api.SigningIdle:
+	if err != nil {
+		return err
+	}
+	switch key.Phase {
+	case api.SigningIdle:
 		_, err = server.RotateSigningKey(ctx)
-	case key.Phase == api.SigningSwitched && len(key.Lacking) == 0:
+	case api.SigningAnnounced:
+		return fmt.Errorf("the new key does not sign yet; devices without it: %+v", key.Lacking)
+	case api.SigningSwitched:
 		_, err = server.FinishRotation(ctx, false)
+	}
+	if err == nil {
+		s.Logf("the rotation was %s at revision %d", key.Phase, key.Revision)
 	}
 	return err
 }
