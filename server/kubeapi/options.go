@@ -14,8 +14,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
+	"k8s.io/apiserver/pkg/features"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	apioptions "k8s.io/apiserver/pkg/server/options"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/kubernetes/pkg/controlplane/apiserver/options"
 	genericserver "k8s.io/kubernetes/pkg/controlplane/apiserver/samples/generic/server"
 	"k8s.io/kubernetes/pkg/kubeapiserver"
@@ -43,6 +45,11 @@ func serverOptions(ctx context.Context, cfg Config, creds *credentials, endpoint
 		return options.CompletedOptions{}, fmt.Errorf("URL of the Kubernetes API: %w", err)
 	}
 
+	// Every five minutes the cache of each resource is compared with etcd, for which
+	// all of it is read and decoded anew: seconds of a processor for a large fleet.
+	if err := utilfeature.DefaultMutableFeatureGate.SetFromMap(map[string]bool{string(features.DetectCacheInconsistency): false}); err != nil {
+		return options.CompletedOptions{}, fmt.Errorf("turn off the comparison of caches: %w", err)
+	}
 	o := genericserver.NewOptions()
 	o.GenericServerRunOptions.ExternalHost = external.Host
 	// Only named in the "kubernetes" endpoints, which nothing reads here; left to

@@ -1,7 +1,6 @@
-// Package memory keeps a process that holds much from growing to twice of it:
-// the garbage collector lets the heap double before it works, which a fleet's
-// control plane on a small machine cannot afford. It owns the process' memory
-// limit.
+// Package memory keeps the process' heap to a part of the machine's memory: the
+// garbage collector lets it double before it works, which a small machine may
+// have no room for. It owns the process' memory limit.
 package memory
 
 import (
@@ -12,22 +11,28 @@ import (
 )
 
 const (
-	// Floor is the limit of a process that holds little.
-	Floor = 1200 << 20
-	// headroom is how much more than it holds a process may take. The less it
-	// is, the more often the collector runs.
-	headroom = 1.45
+	// share of the machine's memory that a process may take before its collector
+	// works more often than it has to.
+	share = 0.5
+	// headroom is how much more than it holds a process may take in any case:
+	// with less the collector has no end.
+	headroom = 1.25
 	every    = 5 * time.Second
 )
 
-// Keep adjusts the limit until ctx ends.
+// Keep adjusts the limit until ctx ends. When it cannot be told how much memory
+// the machine has it does nothing.
 func Keep(ctx context.Context) {
+	machine, known := machineBytes()
+	if !known {
+		return
+	}
 	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		metrics.Read(samples)
-		debug.SetMemoryLimit(limit(samples[0].Value.Uint64(), samples[1].Value.Uint64()))
+		debug.SetMemoryLimit(limit(machine, samples[0].Value.Uint64()+samples[1].Value.Uint64()))
 		select {
 		case <-ctx.Done():
 			return
@@ -36,7 +41,7 @@ func Keep(ctx context.Context) {
 	}
 }
 
-// limit follows what is live: a limit below it would leave the collector no end.
-func limit(heap, stacks uint64) int64 {
-	return max(Floor, int64(headroom*float64(heap+stacks)))
+// limit is in bytes; held is what the process cannot do without.
+func limit(machine, held uint64) int64 {
+	return int64(max(share*float64(machine), headroom*float64(held)))
 }
