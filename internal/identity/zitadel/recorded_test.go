@@ -111,19 +111,24 @@ func TestRecordedRefusals(t *testing.T) {
 		text, hint    string
 		code          int
 		hintMustNotBe string
+		mayNot        bool
 	}{
 		"missing role, in one's own organisation": {
+			mayNot:  true,
 			answers: map[string]recorded{"POST /projects/_search": denied, "GET /orgs/me": {200, `{"org":{"id":"77","name":"ACME"}}`}},
 			text:    "No matching permissions found (AUTH-5mWD2)", hint: "ACME, id 77", code: hint.CodeAuth,
 		},
 		"missing role, without even seeing the organisation": {
+			mayNot:  true,
 			answers: map[string]recorded{"POST /projects/_search": denied, "GET /orgs/me": denied}, hint: "Org Owner", code: hint.CodeAuth,
 		},
 		"wrong organisation": {
+			mayNot:  true,
 			answers: map[string]recorded{"POST /projects/_search": {403, `{"code":7,"message":"Organisation doesn't exist (AUTH-Bs7Ds)"}`}},
 			org:     "77", hint: "--org-id", code: hint.CodeAuth, hintMustNotBe: "role",
 		},
 		"not a member": {
+			mayNot:  true,
 			answers: map[string]recorded{"POST /projects/_search": {403, `{"code":7,"message":"membership not found (AUTHZ-cdgFk)"}`}},
 			hint:    "--org-id", code: hint.CodeAuth, hintMustNotBe: "role",
 		},
@@ -132,6 +137,7 @@ func TestRecordedRefusals(t *testing.T) {
 			hint:    zitadel.ScopeAPI, code: hint.CodeAuth,
 		},
 		"no Zitadel": {
+			mayNot:  true,
 			answers: map[string]recorded{"POST /projects/_search": {404, `<html>not found</html>`}}, hint: "no management API", code: hint.CodeFailed,
 		},
 		"no Zitadel that answers": {
@@ -143,6 +149,9 @@ func TestRecordedRefusals(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), tc.text) || !strings.Contains(hint.Of(err), tc.hint) || hint.Code(err) != tc.code ||
 				tc.hintMustNotBe != "" && strings.Contains(hint.Of(err), tc.hintMustNotBe) {
 				t.Errorf("error %v\nhint %q, code %d", err, hint.Of(err), hint.Code(err))
+			}
+			if zitadel.MayNot(err) != tc.mayNot {
+				t.Errorf("may not: %t, %v", !tc.mayNot, err)
 			}
 		})
 	}
