@@ -56,7 +56,9 @@ func (o *Options) networkPolicies() []client.Object {
 	anyone := []networkingv1.NetworkPolicyPeer{}
 	out := []networkingv1.NetworkPolicyEgressRule{
 		{Ports: ports("53/UDP", "53", "5353/UDP", "5353")}, // OpenShift's DNS listens on 5353
-		{Ports: ports("443", "6443")},                      // the Kubernetes API; the issuer
+		// The Kubernetes API; the issuer, or the ingress before it, by the port that
+		// its pods listen on: a policy sees where a Service leads, and not the Service.
+		{Ports: ports("443", "6443", "8443")},
 	}
 	if o.WithNATS {
 		out = append(out, networkingv1.NetworkPolicyEgressRule{Ports: ports("4222"),
