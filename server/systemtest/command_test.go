@@ -81,15 +81,21 @@ type ran struct {
 	stdout, stderr string
 }
 
-// run gives what `fleetctl server ARGS` did; nobody is there to answer questions.
-func (s operatorsShell) run(t *testing.T, args ...string) ran {
-	t.Helper()
+// command is `fleetctl server ARGS`; nobody is there to answer questions.
+func (s operatorsShell) command(ctx context.Context, args ...string) *exec.Cmd {
 	argv := append([]string{s.program, "server"}, args...)
 	if s.network != "" {
 		argv = append([]string{"unshare", "--mount", "sh", "-c", `mount --bind "$0" /etc/hosts && exec "$@"`, s.hosts}, argv...)
 	}
-	cmd := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), "HOME="+s.home, "XDG_CONFIG_HOME="+s.home, "XDG_CACHE_HOME="+s.home, "KUBECONFIG="+s.kubeconfig, "HTTPS_PROXY="+s.proxy)
+	return cmd
+}
+
+// run gives what a command did.
+func (s operatorsShell) run(t *testing.T, args ...string) ran {
+	t.Helper()
+	cmd := s.command(t.Context(), args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	began := time.Now()

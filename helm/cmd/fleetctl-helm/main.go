@@ -14,6 +14,8 @@ import (
 )
 
 func main() {
+	// Who asked may be gone: what was begun is ended and written down all the same.
+	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if err := charts.Serve(ctx, os.Stdin, os.Stdout, os.Stderr); err != nil {

@@ -164,7 +164,7 @@ func (c *client) apply(ctx context.Context, r install.Release) error {
 			return fmt.Errorf("take over release %s: %w", r.Name, err)
 		}
 	}
-	return c.upgrade(ctx, cfg, r, what, have)
+	return c.upgrade(ctx, cfg, r, what)
 }
 
 func (c *client) install(ctx context.Context, cfg *action.Configuration, r install.Release, what *chart.Chart) error {
@@ -173,34 +173,52 @@ func (c *client) install(ctx context.Context, cfg *action.Configuration, r insta
 	in.WaitStrategy, in.Timeout = kube.HookOnlyStrategy, c.timeout
 	in.Labels, in.ForceConflicts, in.HideNotes = map[string]string{ownerLabel: owner}, true, true
 	if _, err := in.RunWithContext(ctx, what, r.Values); err != nil {
-		return fmt.Errorf("install chart %s %s: %w", r.Chart.Name, r.Chart.Version, err)
+		return hint.Wrap(fmt.Errorf("install chart %s %s: %w", r.Chart.Name, r.Chart.Version, err), "what was made of it stays; "+again)
 	}
 	return nil
 }
 
-func (c *client) upgrade(ctx context.Context, cfg *action.Configuration, r install.Release, what *chart.Chart, have *releasev1.Release) error {
+func (c *client) upgrade(ctx context.Context, cfg *action.Configuration, r install.Release, what *chart.Chart) error {
+	good, err := running(cfg, r.Name)
+	if err != nil {
+		return err
+	}
 	up := action.NewUpgrade(cfg)
 	up.Namespace, up.MaxHistory = r.Namespace, maxHistory
 	up.WaitStrategy, up.Timeout = kube.HookOnlyStrategy, c.timeout
 	up.ServerSideApply, up.ForceConflicts = "true", true
 	up.ResetValues, up.HideNotes = true, true
 	up.Labels = map[string]string{ownerLabel: owner}
-	_, err := up.RunWithContext(ctx, r.Name, what, r.Values)
-	if err == nil {
+	if _, err = up.RunWithContext(ctx, r.Name, what, r.Values); err == nil {
 		return nil
 	}
 	err = fmt.Errorf("upgrade release %s to chart %s %s: %w", r.Name, r.Chart.Name, r.Chart.Version, err)
-	if have.Info.Status != common.StatusDeployed {
-		return err // there is nothing good to go back to
+	if good == nil {
+		return hint.Wrap(fmt.Errorf("%w; it never ran, so that there is nothing to go back to", err), again)
 	}
 	back := action.NewRollback(cfg)
-	back.Version, back.MaxHistory = have.Version, maxHistory
+	back.Version, back.MaxHistory = good.Version, maxHistory
 	back.WaitStrategy, back.Timeout = kube.HookOnlyStrategy, c.timeout
 	back.ServerSideApply, back.ForceConflicts = "true", true
 	if failed := back.Run(r.Name); failed != nil {
-		return errors.Join(err, fmt.Errorf("roll it back to revision %d: %w", have.Version, failed))
+		return errors.Join(err, fmt.Errorf("roll it back to revision %d: %w", good.Version, failed))
 	}
-	return hint.Wrap(fmt.Errorf("%w; it was rolled back to revision %d", err, have.Version), "what runs is what ran before; once the cause is away, run the same command again")
+	return hint.Wrap(fmt.Errorf("%w; it was rolled back to revision %d", err, good.Version), "what runs is what ran before; "+again)
+}
+
+const again = "once the cause is away, run the same command again"
+
+// running is the revision that a release runs as, which need not be the newest
+// one; nil when it never did.
+func running(cfg *action.Configuration, name string) (*releasev1.Release, error) {
+	r, err := cfg.Releases.Deployed(name)
+	if errors.Is(err, driver.ErrNoDeployedReleases) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read release %s: %w", name, err)
+	}
+	return v1(r)
 }
 
 // remove is content with a release that is gone.

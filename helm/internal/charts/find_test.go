@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -88,7 +89,9 @@ func TestServe(t *testing.T) {
 			t.Fatal(err)
 		}
 		var out, log bytes.Buffer
-		if err := Serve(context.Background(), bytes.NewReader(in), &out, &log); err != nil {
+		stays, end := io.Pipe() // who asks waits for the answer
+		defer end.Close()
+		if err := Serve(context.Background(), io.MultiReader(bytes.NewReader(in), stays), &out, &log); err != nil {
 			t.Fatal(err)
 		}
 		if err := json.Unmarshal(out.Bytes(), &a); err != nil {

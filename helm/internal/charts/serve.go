@@ -15,13 +15,20 @@ import (
 	"github.com/nationtech/fleetctl/internal/install/helmchart"
 )
 
-// Serve reads one request, does it, and writes the answer. Its error is that
-// there was none of either.
+// Serve reads one request, does it, and writes the answer. When the input ends, so
+// does what was asked for: whoever asked is gone, and somebody else may take over.
+// Its error is that there was no request or no answer.
 func Serve(ctx context.Context, in io.Reader, out, log io.Writer) error {
 	var r helmchart.Request
 	if err := json.NewDecoder(in).Decode(&r); err != nil {
 		return fmt.Errorf("read a request: %w", err)
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		_, _ = io.Copy(io.Discard, in) // nothing follows but the end
+		cancel()
+	}()
 	slog.SetDefault(slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	answer, err := do(ctx, r)
 	if err != nil {

@@ -92,11 +92,20 @@ func (c *Client) run(ctx context.Context, request Request) (Answer, error) {
 	cmd := exec.CommandContext(ctx, program)
 	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(syscall.SIGTERM) }, stopDelay
 	var output, log bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &output, &log
+	cmd.Stdout, cmd.Stderr = &output, &log
 	if c.Log != nil {
 		cmd.Stderr = io.MultiWriter(c.Log, &log)
 	}
-	ended := cmd.Run()
+	// Its input stays open until it has ended: it stops when we are gone.
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return Answer{}, fmt.Errorf("run %s: %w", Program, err)
+	}
+	ended := cmd.Start()
+	if ended == nil {
+		_, wrote := in.Write(input)
+		ended = errors.Join(cmd.Wait(), wrote)
+	}
 	var answer Answer
 	if err := json.Unmarshal(output.Bytes(), &answer); err != nil {
 		if ctx.Err() != nil {

@@ -21,7 +21,8 @@ const (
 	OperationRender   Operation = "render"
 )
 
-// Request is what the program reads from its standard input. The access to the
+// Request is what the program reads from its standard input, whose end ends what
+// it does. The access to the
 // cluster is in it, and therefore in no argument and in no file.
 type Request struct {
 	Operation  Operation       `json:"operation"`
