@@ -30,6 +30,7 @@ import (
 	"github.com/nationtech/fleetctl/internal/issuer/issuertest"
 	"github.com/nationtech/fleetctl/internal/pki"
 	"github.com/nationtech/fleetctl/internal/serverapi/api"
+	"github.com/nationtech/fleetctl/internal/serverapi/tunnel"
 	"github.com/nationtech/fleetctl/internal/testhost/netns"
 )
 
@@ -329,6 +330,8 @@ func (v *visitor) looks(t *testing.T) {
 	if code, _ = get(location); code >= 400 {
 		t.Errorf("the issuer answers the pages' sign-in with %d", code)
 	}
+	conn, _ := v.websocket(t, installedDomain, tunnel.Path) // of fleetctl exec and the like
+	_ = conn.Close()
 }
 
 // waits on a websocket of NATS on which nobody says anything, as it is between two
@@ -362,28 +365,8 @@ func (v *visitor) waits(t *testing.T) {
 // time; it gives what ended that.
 func (v *visitor) silence(t *testing.T, limit time.Duration) error {
 	t.Helper()
-	plain, err := dialIn(t.Context(), v.c.network.path(), net.JoinHostPort(ingressIP, "443"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer plain.Close()
-	conn := tls.Client(plain, &tls.Config{RootCAs: v.c.authority.Pool(), ServerName: "nats." + installedDomain})
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://nats."+installedDomain+"/", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, value := range map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="} {
-		request.Header.Set(name, value)
-	}
-	if err := request.Write(conn); err != nil {
-		t.Fatal(err)
-	}
-	in := bufio.NewReader(conn)
-	response, err := http.ReadResponse(in, request)
-	if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatalf("websocket: %v, %v", response, err)
-	}
-	defer response.Body.Close()
+	conn, in := v.websocket(t, "nats."+installedDomain, "/")
+	defer conn.Close()
 	if _, err := in.ReadString('}'); err != nil { // INFO {…}
 		t.Fatal(err)
 	}
@@ -395,4 +378,30 @@ func (v *visitor) silence(t *testing.T, limit time.Duration) error {
 			return err
 		}
 	}
+}
+
+// websocket opens one through the ingress.
+func (v *visitor) websocket(t *testing.T, host, path string) (net.Conn, *bufio.Reader) {
+	t.Helper()
+	plain, err := dialIn(t.Context(), v.c.network.path(), net.JoinHostPort(ingressIP, "443"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := tls.Client(plain, &tls.Config{RootCAs: v.c.authority.Pool(), ServerName: host})
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+host+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="} {
+		request.Header.Set(name, value)
+	}
+	if err := request.Write(conn); err != nil {
+		t.Fatal(err)
+	}
+	in := bufio.NewReader(conn)
+	response, err := http.ReadResponse(in, request) //nolint:bodyclose // the connection is the body
+	if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("websocket: %v, %v", response, err)
+	}
+	return conn, in
 }
