@@ -33,6 +33,7 @@ type server struct {
 	dir    string
 	binary string
 	cmd    *exec.Cmd
+	stderr *bytes.Buffer
 	ended  chan struct{}
 	facts  struct {
 		Kubeconfig, NATSURL, APIURL, CAFile, AdminTokenFile, LogFile string
@@ -62,6 +63,8 @@ func (s *server) launch() error {
 		return err
 	}
 	s.cmd = exec.Command(s.binary, "all", "--data-dir", s.dir, "--listen-address", "127.0.0.1", "--allow-psk")
+	s.stderr = &bytes.Buffer{}
+	s.cmd.Stderr = s.stderr
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	// The signal goes with the thread that started the process; tests' threads stay.
 	if err := s.cmd.Start(); err != nil {
@@ -87,7 +90,7 @@ func (s *server) start() error {
 		}
 		select {
 		case <-s.ended:
-			return fmt.Errorf("the server ended: %s", s.cmd.ProcessState)
+			return fmt.Errorf("the server ended: %s: %s", s.cmd.ProcessState, s.stderr)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
