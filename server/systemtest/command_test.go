@@ -165,7 +165,10 @@ func TestInstallCommand(t *testing.T) {
 	if err := client.Create(t.Context(), account); err != nil {
 		t.Fatal(err)
 	}
-	if err := admits(t.Context(), client, namespace, "nats-0", &nats.Spec.Template); err != nil {
+	pod := nats.Spec.Template.DeepCopy()
+	pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: "nats-js", VolumeSource: corev1.VolumeSource{ // as its controller does
+		PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "nats-js-nats-0"}}})
+	if err := admits(t.Context(), client, namespace, "nats-0", pod); err != nil {
 		t.Errorf("a pod of NATS: %v", err)
 	}
 	natsConf := func() string {
