@@ -31,6 +31,28 @@ func all(name string, phase wire.Phase) func(map[string]wire.DeploymentState) bo
 	return func(s map[string]wire.DeploymentState) bool { return s[name].Phase == phase }
 }
 
+// A new generation may mean another image, whatever its specification: until it
+// was looked at, nobody is told that it runs.
+func TestRunningIsOfTheGeneration(t *testing.T) {
+	f := newFake(t)
+	r := f.runtime()
+	f.apply(r, desired(t, "web", 1, service("a", "x/a")))
+	f.await(r, "running", all("web", wire.PhaseRunning))
+	r.Wait()
+	r.Set([]wire.DesiredState{desired(t, "web", 2, service("a", "x/a"))}, nil)
+	if got := r.States()[0]; got.Phase != wire.PhasePending || got.Generation != 2 {
+		t.Errorf("before a look: %s, generation %d", got.Phase, got.Generation)
+	}
+	before := len(f.changes())
+	if err := r.Reconcile(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.await(r, "running", all("web", wire.PhaseRunning))
+	if got := f.changes()[before:]; len(got) > 0 {
+		t.Errorf("nothing to do, and yet: %v", got)
+	}
+}
+
 func TestCreatesReplacesRemoves(t *testing.T) {
 	f := newFake(t)
 	r := f.runtime()

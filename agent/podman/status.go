@@ -16,6 +16,10 @@ func (r *Runtime) observe(ctx context.Context, w *worker, target *want, c Contai
 		r.endCheckups(w)
 		return
 	}
+	if about := target.edition(); w.about != about {
+		w.about = about
+		signal(r.changed) // also when the state is the same
+	}
 	if target.stopped {
 		r.endCheckups(w)
 		w.crashes, w.counted = 0, c.State.FinishedAt // which was on purpose
@@ -142,8 +146,7 @@ func (r *Runtime) serviceState(k key) wire.ServiceState {
 	s := wire.ServiceState{Name: k.service, Phase: wire.PhasePending, Message: "waiting"}
 	if w := r.workers[k]; w != nil {
 		s = w.state
-		if w.target != "" && w.target != hashOf(r.wanted(k)) && s.Phase != wire.PhasePending {
-			// What is known is about the previous specification.
+		if s.Phase != wire.PhasePending && !w.known(r.wanted(k)) {
 			s.Phase, s.Message = wire.PhasePending, "waiting"
 		}
 		if s.Phase == wire.PhaseRemoving {
@@ -154,6 +157,21 @@ func (r *Runtime) serviceState(k key) wire.ServiceState {
 		s.Phase, s.Message = wire.PhaseFailed, wire.ClipMessage(r.fault.Error())
 	}
 	return s
+}
+
+// known says that a worker's state is about what is wanted now. That it runs is
+// said of this edition only once it was looked at; a failure is one until it was
+// tried again.
+func (w *worker) known(target *want) bool {
+	if w.target != "" && w.target != hashOf(target) {
+		return false
+	}
+	switch w.state.Phase {
+	case wire.PhaseRunning, wire.PhaseStopped:
+		return target == nil || w.about == target.edition()
+	default:
+		return true
+	}
 }
 
 // summary is the phase of a deployment: the worst of its services', and the

@@ -49,6 +49,15 @@ type want struct {
 // cpuPeriod is what Podman and Docker use for --cpus, in microseconds.
 const cpuPeriod = 100_000
 
+// edition is which writing of a Deployment something is about. A new one may
+// mean another image though the specification is the same.
+type edition struct {
+	uid        string
+	generation int64
+}
+
+func (w *want) edition() edition { return edition{w.uid, w.generation} }
+
 // newWant maps a service to a container. The hash is over everything that
 // makes a difference to the container, and not over the Deployment's uid or
 // generation: a Deployment made anew with the same content restarts nothing.

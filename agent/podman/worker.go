@@ -42,6 +42,7 @@ type worker struct {
 	failures  int
 	notBefore time.Time
 	state     wire.ServiceState
+	about     edition   // what state was found of
 	made      string    // container that was made and not looked at yet
 	watched   int       // process whose end is being waited for
 	end       *end      // the last that was seen of one of its containers
