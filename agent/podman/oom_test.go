@@ -31,7 +31,8 @@ func TestOOMKills(t *testing.T) {
 	calm := time.Now()
 	o.look()
 	kills(t, file, 4)
-	if !o.explain(time.Now()) || !o.explain(time.Now()) {
+	first, second := o.explain(time.Now()), o.explain(time.Now())
+	if !first || !second {
 		t.Error("an end after a kill, asked twice")
 	}
 	if o.explain(calm) || o.explain(time.Now().Add(dying+time.Minute)) {
