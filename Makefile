@@ -115,7 +115,7 @@ test-unit: ## Tests that need neither root nor a virtual machine, under the race
 test-server: fleet-server
 	$(call run-tests,apiserver,$(TAGS) apiserver,-p 1 $(call tagged,apiserver))
 	@mkdir -p $(TESTOUT)
-	@modfile=$(CURDIR)/tools/go.mod; cd server && CGO_ENABLED=0 GOFLAGS=-trimpath go tool -modfile=$$modfile gotestsum --format pkgname --hide-summary skipped --jsonfile $(abspath $(TESTOUT))/server.json -- ./...
+	@modfile=$(CURDIR)/tools/go.mod; cd server && CGO_ENABLED=0 GOFLAGS=-trimpath go tool -modfile=$$modfile gotestsum --format pkgname --hide-summary skipped --jsonfile $(abspath $(TESTOUT))/server.json -- -timeout 25m ./...
 
 .PHONY: test-hosts
 test-hosts: ## Tests on throw-away systemd hosts (root; Debian packages)
