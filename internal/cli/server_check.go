@@ -33,14 +33,8 @@ issuer: fleetctl login.`,
 }
 
 func runServerTest(ctx context.Context, f *Factory, o *serverInstallOptions) error {
-	i, err := f.installer(&o.serverFlags)
+	i, err := o.readInstalled(ctx, f)
 	if err != nil {
-		return err
-	}
-	if o.Options, err = i.Installed(ctx, o.namespace); err != nil {
-		return explainKube(err)
-	}
-	if err := o.readCA(); err != nil {
 		return err
 	}
 	checks, err := smoke(ctx, f, i, o)

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/spf13/cobra"
+
+	"github.com/nationtech/fleetctl/internal/install"
 )
 
 func newServerUpgradeCmd(f *Factory) *cobra.Command {
@@ -33,16 +35,23 @@ replaced one pod at a time. Options are changed by installing again.`,
 }
 
 func runServerUpgrade(ctx context.Context, f *Factory, o *serverInstallOptions, tag string) error {
-	i, err := f.installer(&o.serverFlags)
+	i, err := o.readInstalled(ctx, f)
 	if err != nil {
-		return err
-	}
-	if o.Options, err = i.Installed(ctx, o.namespace); err != nil {
-		return explainKube(err)
-	}
-	if err := o.readCA(); err != nil {
 		return err
 	}
 	o.Version = tag
 	return converge(ctx, f, i, o)
+}
+
+// readInstalled makes the options those that the installation has, with the
+// authorities that the flags name.
+func (o *serverInstallOptions) readInstalled(ctx context.Context, f *Factory) (*install.Installer, error) {
+	i, err := f.installer(&o.serverFlags)
+	if err != nil {
+		return nil, err
+	}
+	if o.Options, err = i.Installed(ctx, o.namespace); err != nil {
+		return nil, explainKube(err)
+	}
+	return i, o.readCA()
 }
