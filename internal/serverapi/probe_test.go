@@ -29,7 +29,7 @@ func TestProbe(t *testing.T) {
 
 	var asked atomic.Int32
 	var silent atomic.Bool
-	agent(t, e, func(wire.Command) []wire.Reply {
+	c.agent(t, e, func(wire.Command) []wire.Reply {
 		asked.Add(1)
 		if silent.Load() {
 			return nil

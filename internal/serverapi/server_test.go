@@ -67,6 +67,7 @@ type control struct {
 	scraper string // file with the token of a monitoring system
 
 	registry *registry.Registry
+	presence *presence.Tracker
 }
 
 func start(t *testing.T) *control {
@@ -90,6 +91,7 @@ func start(t *testing.T) *control {
 	must(callout.Start(ctx, callout.Config{Conn: must(b.ConnectCallout())(t), Issuer: issuer, XKey: xkey,
 		FleetKey: fleetKey, Denied: reg.Denied, Log: quiet}))(t)
 	tracker := must(presence.Start(ctx, must(b.ConnectPresence())(t), quiet, presence.Options{}))(t)
+	c.presence = tracker
 	c.signer = must(signing.Open(filepath.Join(dir, "signing")))(t)
 	c.rotation = rotation.New(rotation.Config{Signer: c.signer, Fleet: serverapi.FleetKeys{Registry: reg, Presence: tracker}, Log: quiet})
 	conn := must(b.ConnectAPI())(t)
@@ -137,8 +139,10 @@ func timeout(t testing.TB) context.Context {
 	return ctx
 }
 
-// agent connects with what enrolment gave, and answers commands with reply.
-func agent(t *testing.T, e api.Enrolment, reply func(wire.Command) []wire.Reply) *nats.Conn {
+// agent connects with what enrolment gave, answers commands with reply, and is
+// back when the server knows that the device is there: NATS tells it of a
+// connection on the side.
+func (c *control) agent(t *testing.T, e api.Enrolment, reply func(wire.Command) []wire.Reply) *nats.Conn {
 	t.Helper()
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(ca, []byte(e.CAPEM), 0o600); err != nil {
@@ -171,6 +175,17 @@ func agent(t *testing.T, e api.Enrolment, reply func(wire.Command) []wire.Reply)
 	}))(t)
 	if err := nc.FlushTimeout(patience); err != nil {
 		t.Fatal(err)
+	}
+	cid := must(nc.GetClientID())(t)
+	ctx, known := context.WithTimeout(t.Context(), patience)
+	defer known()
+	c.presence.Watch(ctx, func(string) {
+		if is, _ := c.presence.Connection(e.DeviceID); is.CID == cid {
+			known()
+		}
+	})
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		t.Fatalf("the server does not know after %s that %s is connected", patience, e.DeviceID)
 	}
 	return nc
 }
@@ -221,7 +236,7 @@ func TestFromEnrolmentToRevocation(t *testing.T) {
 		t.Errorf("ping of a device that is off: %v", err)
 	}
 
-	nc := agent(t, e, pong)
+	nc := c.agent(t, e, pong)
 	for b, v := range map[wire.Bucket]any{
 		wire.BucketHeartbeat: wire.Heartbeat{Device: "pi-1"},
 		wire.BucketInfo:      wire.DeviceInfo{Device: "pi-1", Labels: map[string]string{"site": "lyon"}},
@@ -253,7 +268,7 @@ func TestFromEnrolmentToRevocation(t *testing.T) {
 		t.Error("a revoked device connected")
 	}
 	must(c.Enrol(ctx, "pi-1", api.EnrolmentRequest{MachineID: machineA}))(t)
-	agent(t, e, pong)
+	c.agent(t, e, pong)
 
 	log := c.audit.String()
 	for _, want := range []string{"op=enrol who=admin-token device=pi-1 from=127.0.0.1 outcome=ok", "op=revoke", "op=ping"} {
@@ -278,7 +293,7 @@ func TestIDOfAnotherMachine(t *testing.T) {
 	if !errors.As(err, &refusal) || refusal.Status != http.StatusConflict || refusal.Body.Code != api.CodeOtherMachine || hint.Of(err) == "" {
 		t.Fatalf("another machine got the id: %v", err)
 	}
-	first := agent(t, e, pong)
+	first := c.agent(t, e, pong)
 	must(c.Enrol(ctx, "pi-1", api.EnrolmentRequest{MachineID: machineB, Replace: true}))(t)
 	for deadline := time.Now().Add(patience); !first.IsClosed(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -295,7 +310,7 @@ func TestCommandFailures(t *testing.T) {
 	ctx := timeout(t)
 	e := must(c.Enrol(ctx, "pi-1", api.EnrolmentRequest{MachineID: machineA}))(t)
 	answer := []wire.Reply{}
-	agent(t, e, func(wire.Command) []wire.Reply { return answer })
+	c.agent(t, e, func(wire.Command) []wire.Reply { return answer })
 
 	answer = []wire.Reply{{Done: true, Error: &wire.ReplyError{Code: wire.ReplyRefused, Message: "command expired"}}}
 	if _, err := c.Ping(ctx, "pi-1"); apiclient.Code(err) != api.CodeDeviceRefused || !strings.Contains(hint.Of(err), "clock") {
