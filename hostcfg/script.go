@@ -130,6 +130,10 @@ func (q *query) compilePackages(b *strings.Builder) {
 // unitProperties are what systemctl show is asked for; Id comes first.
 const unitProperties = "Id,Names,LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload"
 
+// userManagerTimeout is how many seconds a probe waits for the systemd of a
+// user that is starting.
+const userManagerTimeout = 60
+
 func (q *query) compileUnits(b *strings.Builder) {
 	if units := q.names(keyUnit); len(units) > 0 {
 		fmt.Fprintf(b, "if [ -d /run/systemd/system ]; then sec units; systemctl show -p %s -- %s; fi\n", unitProperties, quoteAll(units))
@@ -144,7 +148,14 @@ func (q *query) compileUnits(b *strings.Builder) {
 		byUser[user] = append(byUser[user], unit)
 	}
 	for _, u := range users {
-		fmt.Fprintf(b, "uid=$(id -u -- %s 2>/dev/null) && [ -S \"/run/user/$uid/bus\" ] && { sec user-units %s\n", quote(u), quote(u))
+		// A manager that is still starting, as after a run that was cut when
+		// it had just enabled lingering, would be found without units, or with
+		// units that are about to run. Starting what starts waits for its end.
+		fmt.Fprintf(b, `uid=$(id -u -- %s 2>/dev/null) && m=user@$uid.service && case $(systemctl show -p ActiveState,Job -- "$m" 2>/dev/null) in
+*ActiveState=activating*|*Job=[1-9]*) timeout %d systemctl start -- "$m" 2>/dev/null ;;
+esac
+[ -n "$uid" ] && [ -S "/run/user/$uid/bus" ] && { sec user-units %s
+`, quote(u), userManagerTimeout, quote(u))
 		fmt.Fprintf(b, "%s systemctl --user show -p %s -- %s; }\n", asUser(u), unitProperties, quoteAll(byUser[u]))
 	}
 }
