@@ -79,6 +79,7 @@ func TestSessionEnds(t *testing.T) {
 	here, there := net.Pipe()
 	ended := make(chan error, 1)
 	go func() {
+		defer there.Close() // nobody reads on when it failed
 		ended <- c.Forward(ctx, "pi-1", wire.ForwardRequest{Target: wire.Target{Deployment: "shop"}, Port: 80}, there, there)
 	}()
 	if _, err := io.ReadFull(here, make([]byte, len("welcome"))); err != nil {

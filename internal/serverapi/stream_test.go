@@ -19,7 +19,7 @@ import (
 )
 
 // device answers every command but controls with reply's parts; controls go to
-// the channel.
+// the channel. The server knows that it is connected.
 func device(t *testing.T, c *control, reply func(wire.Command) []wire.Reply) (nc *nats.Conn, controls <-chan wire.StreamControl) {
 	t.Helper()
 	e := must(c.Enrol(timeout(t), "pi-1", api.EnrolmentRequest{MachineID: machineA}))(t)
@@ -52,6 +52,7 @@ func device(t *testing.T, c *control, reply func(wire.Command) []wire.Reply) (nc
 	if err := nc.FlushTimeout(patience); err != nil {
 		t.Fatal(err)
 	}
+	c.awaitConnected(t, e.DeviceID, nc)
 	return nc, heard
 }
 
