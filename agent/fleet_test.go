@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net"
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -45,7 +47,7 @@ type fleet struct {
 	broker *broker.Broker
 	store  *kv.Store
 	api    *nats.Conn
-	cancel context.CancelFunc
+	end    func() // of what start began
 
 	revision uint64
 	desired  map[string][]byte
@@ -90,12 +92,20 @@ func newFleetOf(t testing.TB, host string, issuer *issuertest.Issuer) *fleet {
 func (f *fleet) start() {
 	f.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	f.cancel = cancel
 	log := slog.New(slog.NewTextHandler(f.t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
 	cert := must(f.ca.ServerCert("nats", []string{f.host}))(f.t)
-	f.broker = must(broker.Start(ctx, broker.Config{
-		DataDir: f.dir, Listen: net.JoinHostPort(f.host, strconv.Itoa(f.port)), TLS: cert.TLSConfig(), Devices: 10, Log: log,
-	}))(f.t)
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		var err error
+		if f.broker, err = broker.Start(ctx, broker.Config{
+			DataDir: f.dir, Listen: net.JoinHostPort(f.host, strconv.Itoa(f.port)), TLS: cert.TLSConfig(), Devices: 10, Log: log,
+		}); err == nil {
+			break
+		}
+		// For a moment a connection of another test may go out from the port.
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
+			f.t.Fatal(err)
+		}
+	}
 	f.port = f.broker.Port()
 	cfg := callout.Config{Conn: must(f.broker.ConnectCallout())(f.t), FleetKey: f.psk, DevicePrefix: "device-", Log: log}
 	cfg.Issuer, cfg.XKey = f.broker.CalloutKeys()
@@ -105,27 +115,32 @@ func (f *fleet) start() {
 	must(callout.Start(ctx, cfg))(f.t)
 	f.store = must(kv.Open(must(f.broker.ConnectOperator())(f.t)))(f.t)
 	f.api = must(f.broker.ConnectAPI())(f.t)
-	go func() {
-		_ = f.store.WatchStates(ctx, kv.Handler[wire.DeviceState]{Update: func(u kv.Update[wire.DeviceState]) {
+	watching, unwatch := context.WithCancel(ctx)
+	var watches sync.WaitGroup
+	f.end = func() {
+		unwatch()
+		watches.Wait() // what comes late counts for nothing that is awaited later
+		cancel()
+		f.broker.Close()
+	}
+	watches.Go(func() {
+		_ = f.store.WatchStates(watching, kv.Handler[wire.DeviceState]{Update: func(u kv.Update[wire.DeviceState]) {
 			f.note(u.Err, func() { f.state = u.Value })
 		}})
-	}()
-	go func() {
-		_ = f.store.WatchInfos(ctx, kv.Handler[wire.DeviceInfo]{Update: func(u kv.Update[wire.DeviceInfo]) {
+	})
+	watches.Go(func() {
+		_ = f.store.WatchInfos(watching, kv.Handler[wire.DeviceInfo]{Update: func(u kv.Update[wire.DeviceInfo]) {
 			f.note(u.Err, func() { f.info = u.Value })
 		}})
-	}()
-	go func() {
-		_ = f.store.WatchHeartbeats(ctx, kv.Handler[wire.Heartbeat]{Update: func(u kv.Update[wire.Heartbeat]) {
+	})
+	watches.Go(func() {
+		_ = f.store.WatchHeartbeats(watching, kv.Handler[wire.Heartbeat]{Update: func(u kv.Update[wire.Heartbeat]) {
 			f.note(u.Err, func() { f.beats++ })
 		}})
-	}()
+	})
 }
 
-func (f *fleet) stop() {
-	f.cancel()
-	f.broker.Close()
-}
+func (f *fleet) stop() { f.end() }
 
 // wipe loses everything that JetStream has.
 func (f *fleet) wipe() {
