@@ -3,6 +3,7 @@ package broker_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -100,9 +102,17 @@ func (s *storm) start() (stop func()) {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(s.t.Context())
 	cert := must(s.ca.ServerCert("nats", []string{"127.0.0.1"}))(s.t)
-	b := must(broker.Start(ctx, broker.Config{
-		DataDir: s.dir, Listen: net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)), TLS: cert.TLSConfig(), Log: testLog(s.t),
-	}))(s.t)
+	var b *broker.Broker
+	eventually(s.t, "the port is free again", func() bool {
+		var err error
+		b, err = broker.Start(ctx, broker.Config{
+			DataDir: s.dir, Listen: net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)), TLS: cert.TLSConfig(), Log: testLog(s.t),
+		})
+		if err != nil && !errors.Is(err, syscall.EADDRINUSE) { // by a connection of another test that goes out from it
+			s.t.Fatal(err)
+		}
+		return err == nil
+	})
 	s.port = b.Port()
 	must(presence.Start(ctx, must(b.ConnectPresence())(s.t), testLog(s.t), presence.Options{}))(s.t)
 	issuer, xkey := b.CalloutKeys()

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -124,6 +125,10 @@ func (i *Issuer) Resume() {
 		i.t.Fatal(err)
 	}
 	listener, err := net.Listen("tcp", i.address)
+	// For a moment a connection of another test may go out from the port.
+	for deadline := time.Now().Add(20 * time.Second); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		listener, err = net.Listen("tcp", i.address)
+	}
 	if err != nil {
 		i.t.Fatal(err)
 	}
