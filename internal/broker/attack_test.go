@@ -83,10 +83,7 @@ func TestJudgeSeesHarm(t *testing.T) {
 	j := newJudge(t, f)
 	operator := func(subject, payload string) func(*raw, string) {
 		return func(*raw, string) {
-			if err := f.operator.Publish(subject, []byte(payload)); err != nil {
-				t.Error(err)
-			}
-			if err := f.operator.FlushTimeout(patience); err != nil {
+			if _, err := f.operator.Request(subject, []byte(payload), patience); err != nil { // the answer comes when it is done
 				t.Error(err)
 			}
 		}

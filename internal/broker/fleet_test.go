@@ -27,7 +27,7 @@ import (
 )
 
 const (
-	patience = 10 * time.Second // for what has to happen
+	patience = 30 * time.Second // for what has to happen, some of it in several steps of a second
 )
 
 // plane is NATS as the control plane sees it: the embedded server, or a

@@ -88,10 +88,14 @@ func checkFlood(t *testing.T, f *fleet, size int) {
 		d.nc.Close()
 		t.Errorf("let in again at once: %v", err)
 	}
-	f.mu.Lock()
-	floods := f.floods
-	f.mu.Unlock()
-	if len(floods) == 0 || floods[0].Device != "evil" || floods[0].Host != "127.0.0.1" || floods[0].Reason == "" {
+	var floods []presence.Flood
+	eventually(t, "somebody is told", func() bool { // after it was disconnected
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		floods = f.floods
+		return len(floods) > 0
+	})
+	if floods[0].Device != "evil" || floods[0].Host != "127.0.0.1" || floods[0].Reason == "" {
 		t.Errorf("told of %+v", floods)
 	}
 	checkDeviceWorks(t, f, victim)

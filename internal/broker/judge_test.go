@@ -200,10 +200,24 @@ func (j *judge) drain(t *testing.T) {
 	if _, err := j.f.store.PutManifest(timeout(t), canaryID, []byte("x"), kv.Any); err != nil {
 		t.Fatal(err)
 	}
-	if err := j.victim.nc.FlushTimeout(patience); err != nil {
-		t.Errorf("the victim's connection: %v", err)
-	}
 	time.Sleep(settleTime)
+	// What the servers have sent by now is handled.
+	for who, nc := range map[string]*nats.Conn{"victim": j.victim.nc, "control plane": j.f.api} {
+		if err := nc.FlushTimeout(patience); err != nil {
+			t.Errorf("the %s's connection: %v", who, err)
+			continue
+		}
+		handled := make(chan struct{})
+		if err := nc.Barrier(func() { close(handled) }); err != nil {
+			t.Errorf("the %s's subscriptions: %v", who, err)
+			continue
+		}
+		select {
+		case <-handled:
+		case <-timeout(t).Done():
+			t.Errorf("the %s does not handle what it got", who)
+		}
+	}
 }
 
 // settleTime is for what crosses accounts and queues without an answer.

@@ -3,6 +3,7 @@ package broker_test
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -115,57 +116,67 @@ func TestSharedID(t *testing.T) {
 // with none at all. The victim keeps its round trips, and a device that comes
 // back meanwhile gets in.
 func TestManyConnections(t *testing.T) {
-	const attempts, silent = 300, 500
+	const attempts, silent, most = 300, 500, 2 * time.Second // which is long, and measured in the middle of it
 	f := newFleet(t)
 	victim := f.device(t, victimID)
 	f.token("pi-1")
 	token := nats.Token(f.token("evil"))
-	var in atomic.Int64
+	var let atomic.Int64
 	done := make(chan struct{})
 	for range 8 {
 		go func() {
 			defer func() { done <- struct{}{} }()
 			for range attempts / 8 {
 				if d, err := f.dial("evil", token); err == nil {
-					in.Add(1)
+					let.Add(1)
 					defer d.nc.Close()
 				}
 			}
 		}()
 	}
-	for range silent { // connected, and not a word
-		conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(f.broker.Port())))
-		if err != nil {
-			t.Fatal(err)
+	go func() {
+		defer func() { done <- struct{}{} }()
+		for range silent { // connected, and not a word
+			conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(f.broker.Port())))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			t.Cleanup(func() { _ = conn.Close() })
 		}
-		defer conn.Close()
-	}
-	var worst time.Duration
-	came := false
-	for running := 8; running > 0; {
+	}()
+	came := make(chan *device, 1)
+	go func() {
+		defer close(came)
+		if d, err := f.dial("pi-1"); err == nil {
+			came <- d
+		}
+	}()
+	var took []time.Duration
+	for running := 8 + 1; running > 0; {
 		began := time.Now()
 		if err := victim.put(wire.BucketHeartbeat, wire.HeartbeatKey(victimID), []byte("x")); err != nil {
 			t.Fatal(err)
 		}
-		worst = max(worst, time.Since(began))
-		if !came {
-			d := f.device(t, "pi-1")
-			came = d.nc.IsConnected()
-		}
+		took = append(took, time.Since(began))
 		select {
 		case <-done:
 			running--
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-	t.Logf("%d of %d connections let in; the victim's worst round trip: %s", in.Load(), attempts, worst)
-	if in.Load() > 60 { // 10 at once, then one in 3 s
-		t.Errorf("%d connections of one device were let in", in.Load())
+	slices.Sort(took)
+	t.Logf("%d of %d connections let in; of %d round trips of the victim the worst: %s", let.Load(), attempts, len(took), took[len(took)-1])
+	if let.Load() > 60 { // 10 at once, then one in 3 s
+		t.Errorf("%d connections of one device were let in", let.Load())
 	}
-	if worst > 250*time.Millisecond {
-		t.Errorf("the victim's worst round trip was %s", worst)
+	// One in twenty may be slow for what else the machine does.
+	if p95 := quantile(took, 0.95); p95 > most {
+		t.Errorf("the victim's round trip was %s, at most %s", p95, most)
 	}
-	if !came {
-		t.Error("nobody else came in meanwhile")
+	d, in := <-came
+	if !in {
+		t.Fatal("nobody else came in meanwhile")
 	}
+	d.nc.Close()
 }
