@@ -3,6 +3,7 @@ package commands
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nationtech/fleetctl/internal/broker/presence"
@@ -11,6 +12,10 @@ import (
 
 // The streams of one device share its pace, and another device has its own.
 func TestPace(t *testing.T) {
+	synctest.Test(t, checkPace) // no time goes by unless all wait
+}
+
+func checkPace(t *testing.T) {
 	var p pacer
 	one, leaveOne := p.join("pi-1")
 	two, leaveTwo := p.join("pi-1")
