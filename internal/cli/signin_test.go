@@ -231,7 +231,7 @@ func newStranger(t *testing.T) stranger {
 	ca := must(pki.Open(dir))(t)
 	cert := must(ca.ServerCert("web", []string{"127.0.0.1"}))(t)
 	listener := must(net.Listen("tcp", "127.0.0.1:0"))(t)
-	server := &http.Server{TLSConfig: cert.TLSConfig(), ReadHeaderTimeout: time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
+	server := &http.Server{TLSConfig: cert.TLSConfig(), ReadHeaderTimeout: 30 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>It works!</html>") })}
 	go func() { _ = server.ServeTLS(listener, "", "") }()
 	t.Cleanup(func() { _ = server.Close() })

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -309,7 +310,7 @@ func TestMounted(t *testing.T) {
 		t.Errorf("a reader began a rotation: %v", err)
 	}
 	changed := reader.Changed()
-	go func() { _ = reader.Follow(t.Context(), time.Millisecond, nil) }()
+	go func() { _ = reader.Follow(t.Context(), time.Millisecond, slog.New(slog.DiscardHandler)) }()
 	ok(t, s.Begin(t.Context(), time.Now()))
 	select {
 	case <-changed:
