@@ -38,11 +38,11 @@ func TestRunEndsWithItsDeadline(t *testing.T) {
 	left := filepath.Join(t.TempDir(), "left")
 	script := "trap 'echo cleaned >" + left + "; exit 1' TERM; echo waiting >&2; sleep 60 & wait"
 	start := time.Now()
-	_, err := h.Run(t.Context(), hostcfg.Command{Script: script, Timeout: 300 * time.Millisecond})
-	if err == nil || !strings.Contains(err.Error(), "no end after 300ms") || !strings.Contains(err.Error(), "waiting") {
+	_, err := h.Run(t.Context(), hostcfg.Command{Script: script, Timeout: 3 * time.Second}) // to come as far as that
+	if err == nil || !strings.Contains(err.Error(), "no end after 3s") || !strings.Contains(err.Error(), "waiting") {
 		t.Errorf("error %v", err)
 	}
-	if time.Since(start) > 10*time.Second {
+	if time.Since(start) > 30*time.Second {
 		t.Errorf("took %s", time.Since(start))
 	}
 	if b, err := os.ReadFile(left); err != nil || string(b) != "cleaned\n" {

@@ -322,7 +322,7 @@ func TestKeepAliveNoticesADeadHost(t *testing.T) {
 	r := newRig(t, sshtest.Config{})
 	p := sshtest.NewProxy(t, r.Addr, 0)
 	r.target = target(t, p.Addr)
-	r.options.KeepAlive = 50 * time.Millisecond
+	r.options.KeepAlive = time.Second // long enough for who is there to answer
 	h := r.dial(t)
 	run(t, h, "true")
 	p.Freeze()
@@ -348,7 +348,7 @@ func TestReconnectAfterTheConnectionIsCut(t *testing.T) {
 	}
 
 	r.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	if err := h.Reconnect(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("a host that stays away: %v", err)

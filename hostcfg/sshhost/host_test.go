@@ -251,7 +251,7 @@ func (e errReader) Read([]byte) (int, error) { return 0, e.err }
 // far side cleans up by itself.
 func noStrayFile(t *testing.T, dir string) {
 	t.Helper()
-	within(t, 5*time.Second, "no temporary file", func() bool {
+	within(t, 20*time.Second, "no temporary file", func() bool {
 		left, err := filepath.Glob(filepath.Join(dir, ".*"))
 		return err == nil && len(left) == 0
 	})
@@ -274,19 +274,19 @@ func TestDeadlineKillsTheScript(t *testing.T) {
 	for name, stdin := range map[string]io.Reader{"without input": nil, "with input": strings.NewReader("x")} {
 		start := time.Now()
 		_, err := h.Run(t.Context(), hostcfg.Command{
-			Script: "echo working; sleep 300 & echo $! >" + pidFile + "; wait", Stdin: stdin, Timeout: 300 * time.Millisecond,
+			Script: "echo working; sleep 300 & echo $! >" + pidFile + "; wait", Stdin: stdin, Timeout: 3 * time.Second, // to come as far as that
 		})
-		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "300ms") || !strings.Contains(err.Error(), "working") {
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "3s") || !strings.Contains(err.Error(), "working") {
 			t.Errorf("%s: %v", name, err)
 		}
-		if took := time.Since(start); took > 3*time.Second {
+		if took := time.Since(start); took > 30*time.Second {
 			t.Errorf("%s: took %s", name, took)
 		}
 		pid, err := os.ReadFile(pidFile)
 		if err != nil {
 			t.Fatal(err)
 		}
-		within(t, 2*time.Second, "the script is gone", func() bool {
+		within(t, 20*time.Second, "the script is gone", func() bool {
 			_, err := os.Stat("/proc/" + strings.TrimSpace(string(pid)))
 			return errors.Is(err, fs.ErrNotExist)
 		})

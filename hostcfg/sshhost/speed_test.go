@@ -32,7 +32,7 @@ func TestRoundTrips(t *testing.T) {
 		do()
 		n, took := p.RoundTrips()-before, time.Since(start)
 		t.Logf("%s: %d round trips, %s", what, n, took.Round(time.Millisecond))
-		if n > atMost || took > time.Duration(atMost)*rtt+time.Second { // a second for a busy machine
+		if n > atMost || took > time.Duration(atMost)*rtt+5*time.Second { // five for a busy machine
 			t.Errorf("%s: %d round trips in %s, want at most %d", what, n, took, atMost)
 		}
 	}
