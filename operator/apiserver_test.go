@@ -91,7 +91,7 @@ func quickTiming() operator.Timing {
 	timing.AuditInterval = 200 * time.Millisecond
 	timing.OffboardPoll = 20 * time.Millisecond
 	timing.OffboardGrace = 300 * time.Millisecond
-	timing.LeaseDuration = 2 * time.Second
+	timing.LeaseDuration = 6 * time.Second // a leader on a busy machine renews it in time
 	return timing
 }
 
