@@ -24,6 +24,10 @@ type Deployment struct {
 
 	// +required
 	Spec DeploymentSpec `json:"spec"`
+	// status is what the devices report.
+	// ---
+	// It is one value to the API server, as a Device's is.
+	// +structType=atomic
 	// +optional
 	Status DeploymentStatus `json:"status,omitempty"`
 }
