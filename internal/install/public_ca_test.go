@@ -1,6 +1,8 @@
 package install
 
 import (
+	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -60,5 +62,41 @@ func TestPublicCA(t *testing.T) {
 	o.CA = "no certificate"
 	if err := o.Validate(); err == nil || !strings.Contains(err.Error(), "--ca") {
 		t.Errorf("what is no certificate: %v", err)
+	}
+}
+
+// Parts read the authorities when they start: where those change, pods are made
+// anew, and nothing else of them changes.
+func TestPodsFollowThePublicCA(t *testing.T) {
+	o := example()
+	o.NATSURLs, o.WithNATS = nil, true // the operator has another authority then
+	templates := func() map[string]corev1.PodTemplateSpec {
+		t.Helper()
+		made, err := o.natsCertificate()
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.CA = string(made["ca.crt"])
+		objects, err := o.Objects(Cluster{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := map[string]corev1.PodTemplateSpec{}
+		for _, object := range objects {
+			if d, ok := object.(*appsv1.Deployment); ok {
+				out[d.Name] = d.Spec.Template
+			}
+		}
+		return out
+	}
+	before, after := templates(), templates()
+	for name, follows := range map[string]bool{operatorName: false, calloutName: true, dashboardName: true} {
+		was, is := before[name], after[name]
+		if changed := !maps.Equal(was.Annotations, is.Annotations); changed != follows {
+			t.Errorf("%s: annotations %v, then %v", name, was.Annotations, is.Annotations)
+		}
+		if !reflect.DeepEqual(was.Spec, is.Spec) {
+			t.Errorf("%s: its pods differ in more than that", name)
+		}
 	}
 }

@@ -2,8 +2,6 @@ package install
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
@@ -172,8 +170,7 @@ func (o *Options) AdminLogin() string { return "admin@" + o.Domain }
 // zitadelValues are the values for these secrets.
 func (o *Options) zitadelValues(c Cluster, secrets Secrets) (*zitadelValues, error) {
 	v := &zitadelValues{FullnameOverride: zitadelName, ReplicaCount: 2, PDB: zitadelBudget{true, 1}, InitJob: zitadelInit{"zitadel"}}
-	sum := sha256.Sum256(secrets[zitadelSecret][keyZitadelConfig])
-	v.PodAnnotations = map[string]string{"fleet.nationtech.io/configuration": hex.EncodeToString(sum[:8])}
+	v.PodAnnotations = map[string]string{configurationAnnotation: digest(secrets[zitadelSecret][keyZitadelConfig])}
 	z := &v.Zitadel
 	z.MasterkeySecretName, z.ConfigSecretName, z.ConfigSecretKey = zitadelSecret, zitadelSecret, keyZitadelConfig
 	z.ConfigmapConfig = o.zitadelConfig()
