@@ -110,7 +110,7 @@ func (r *Runtime) endOf(ctx context.Context, w *worker, id string) (seen *end) {
 		}
 		found, c, err := r.client.Inspect(ctx, id)
 		if err == nil && found && (c.State.Status == "exited" || c.State.Status == "stopped") {
-			c.State.OOMKilled = r.ranOut(w, c.State)
+			c.State.OOMKilled = r.ranOut(w, c)
 			seen = &end{id, c.State}
 		}
 	}

@@ -68,27 +68,43 @@ func (o *oomKills) read() (count uint64, known bool) {
 	return 0, false
 }
 
-// explain says whether there was a kill shortly before the end.
-func (o *oomKills) explain(end time.Time) bool {
+// explain says whether there was a kill shortly before the end, and whether that
+// is known at all.
+func (o *oomKills) explain(end time.Time) (killed, known bool) {
 	o.look()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return slices.ContainsFunc(o.ooms, func(oom between) bool {
+	killed = slices.ContainsFunc(o.ooms, func(oom between) bool {
 		return oom.after.Before(end) && oom.until.After(end.Add(-dying))
 	})
+	return killed, !o.looked.IsZero()
+}
+
+// marked is an end that Podman says was for want of memory.
+type marked struct {
+	container string
+	at        time.Time
 }
 
 // ranOut says whether a container ended for want of memory, as Podman or else
 // the kernel tells. The kernel does not say whom it killed: it is taken to be who
-// was killed at the time.
-func (r *Runtime) ranOut(w *worker, s ContainerState) bool {
-	if s.OOMKilled || s.Status == "running" || s.ExitCode != killedCode {
-		return s.OOMKilled
+// was killed at the time. Podman's mark outlives a restart (5.4 does not take it
+// back): of a later end of the same container it says little.
+func (r *Runtime) ranOut(w *worker, c Container) bool {
+	s := c.State
+	r.mu.Lock()
+	if s.OOMKilled && w.marked.container != c.ID {
+		w.marked = marked{c.ID, s.FinishedAt}
 	}
-	explained := r.ooms.explain(s.FinishedAt)
+	fresh := s.OOMKilled && w.marked.at.Equal(s.FinishedAt)
+	r.mu.Unlock()
+	if fresh || s.Status == "running" || s.ExitCode != killedCode {
+		return fresh
+	}
+	killed, known := r.ooms.explain(s.FinishedAt)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if explained {
+	if killed || !known && s.OOMKilled {
 		w.ranOut = s.FinishedAt // it is asked again, long after
 	}
 	return s.FinishedAt.Equal(w.ranOut)

@@ -21,21 +21,22 @@ func kills(t *testing.T, file string, n int) {
 func TestOOMKills(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "memory.events")
 	o := &oomKills{file: file}
-	if o.explain(time.Now()) {
+	explain := func(end time.Time) bool { killed, _ := o.explain(end); return killed }
+	if killed, known := o.explain(time.Now()); killed || known {
 		t.Error("without a file")
 	}
 	kills(t, file, 3)
-	if o.explain(time.Now()) {
+	if killed, known := o.explain(time.Now()); killed || !known {
 		t.Error("kills from before the first look")
 	}
 	calm := time.Now()
 	o.look()
 	kills(t, file, 4)
-	first, second := o.explain(time.Now()), o.explain(time.Now())
+	first, second := explain(time.Now()), explain(time.Now())
 	if !first || !second {
 		t.Error("an end after a kill, asked twice")
 	}
-	if o.explain(calm) || o.explain(time.Now().Add(dying+time.Minute)) {
+	if explain(calm) || explain(time.Now().Add(dying+time.Minute)) {
 		t.Error("an end before the kill, or long after it")
 	}
 	if err := os.Remove(file); err != nil {
@@ -43,7 +44,7 @@ func TestOOMKills(t *testing.T) {
 	}
 	o.look()
 	kills(t, file, 9)
-	if o.explain(time.Now().Add(dying + time.Minute)) {
+	if explain(time.Now().Add(dying + time.Minute)) {
 		t.Error("another cgroup's count was compared")
 	}
 	for n := range 3 * oomsKept {
@@ -96,4 +97,41 @@ func TestOutOfMemoryThatPodmanMissed(t *testing.T) {
 	f.apply(r, desired(t, "web", 1, once))
 	r.Wait()
 	is(wire.ReasonOutOfMemory, "exited with code 137 (out of memory)")
+}
+
+// Podman's mark outlives a restart: it explains the end that it came with, and no
+// other that something else explains.
+func TestOutOfMemoryOnce(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "memory.events")
+	r, w := &Runtime{ooms: oomKills{file: file}}, &worker{}
+	began := time.Now()
+	ended := func(container string, code int, at time.Time) bool {
+		return r.ranOut(w, Container{ID: container, State: ContainerState{Status: "exited", ExitCode: code, OOMKilled: true, FinishedAt: at}})
+	}
+	if !ended("a", 1, began) || !ended("a", 1, began) {
+		t.Error("the first end, asked twice, is not for want of memory")
+	}
+	again := began.Add(time.Minute)
+	if ended("a", 1, again) {
+		t.Error("it ended by itself, later")
+	}
+	if !ended("a", 137, again) {
+		t.Error("killed later, and the kernel does not say by whom")
+	}
+	kills(t, file, 1)
+	r.ooms.look()
+	if ended("a", 137, again.Add(time.Minute)) {
+		t.Error("killed later, and not by the kernel")
+	}
+	kills(t, file, 2)
+	if !ended("a", 137, time.Now()) {
+		t.Error("killed by the kernel again")
+	}
+	if !ended("b", 1, began) {
+		t.Error("another container")
+	}
+	running := Container{ID: "c", State: ContainerState{Status: "running", OOMKilled: true, FinishedAt: began}}
+	if !r.ranOut(w, running) || ended("c", 1, again) {
+		t.Error("marked before it was first seen, and ended by itself")
+	}
 }

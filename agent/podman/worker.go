@@ -48,7 +48,8 @@ type worker struct {
 	end       *end      // the last that was seen of one of its containers
 	crashes   int       // runs in a row that ended soon after they began
 	counted   time.Time // the end of the last of them
-	ranOut    time.Time // the last end that was for want of memory
+	ranOut    time.Time // the last end that was for want of memory, but for marked
+	marked    marked    // the first end of a container that was, by Podman's
 	health    *checkup
 }
 
@@ -205,7 +206,7 @@ func (r *Runtime) look(ctx context.Context, w *worker) ([]Container, error) {
 		}
 		if got, ours := keyOf(c.Config.Labels); found && ours && got == k {
 			c.interrupted = r.runs.Interrupted(c.ID)
-			c.State.OOMKilled = r.ranOut(w, c.State)
+			c.State.OOMKilled = r.ranOut(w, c)
 			out = append(out, c)
 		}
 	}
