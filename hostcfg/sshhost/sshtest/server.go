@@ -125,9 +125,6 @@ func (s *Server) Authorized() []ssh.PublicKey { return s.config.AuthorizedKeys }
 // Connections is how many were accepted so far.
 func (s *Server) Connections() int { return int(s.accepted.Load()) }
 
-// Commands is how many were started so far.
-func (s *Server) Commands() int { return int(s.commands.Load()) }
-
 func (s *Server) serve() {
 	defer s.open.Done()
 	for {

@@ -18,7 +18,7 @@ type DeviceQuery struct {
 	Selector string // as kubectl takes it; "" for all
 	State    string // of State; "" for all
 	Name     string // a part of the name
-	Sort     string // a DeviceSorts; "" for the first
+	Sort     string // "name" or of deviceOrders; "" for the name
 	Down     bool
 	Page     int // from 1; 0 for all rows
 }
@@ -31,11 +31,7 @@ type Found[T any] struct {
 	Pages int // at least 1
 }
 
-// DeviceSorts are the ways to sort devices.
-func DeviceSorts() []string {
-	return []string{"name", "state", "seen", "arch", "model", "os", "agent", "age"}
-}
-
+// deviceOrders are the ways to sort devices, but for that by name.
 var deviceOrders = map[string]func(a, b *Device) int{
 	"state": func(a, b *Device) int { return cmp.Compare(a.State, b.State) },
 	"seen":  func(a, b *Device) int { return b.Heartbeat.Compare(a.Heartbeat) },
@@ -83,16 +79,12 @@ type DeploymentQuery struct {
 	Health    string
 	Namespace string
 	Name      string // a part of the name
-	Sort      string // a DeploymentSorts; "" for the first
+	Sort      string // "name" or of deploymentOrders; "" for the name
 	Down      bool
 	Page      int
 }
 
-// DeploymentSorts are the ways to sort deployments.
-func DeploymentSorts() []string {
-	return []string{"name", "health", "matched", "failed", "pending", "age"}
-}
-
+// deploymentOrders are the ways to sort deployments, but for that by name.
 var deploymentOrders = map[string]func(a, b *Deployment) int{
 	"health": func(a, b *Deployment) int { return cmp.Compare(a.Health, b.Health) },
 	"matched": func(a, b *Deployment) int {
