@@ -1,6 +1,7 @@
 package podman
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -27,6 +28,7 @@ type fake struct {
 	mux    *http.ServeMux
 
 	mu         sync.Mutex
+	passes     sync.Mutex
 	next       int
 	containers map[string]*Container
 	images     map[string]bool
@@ -107,7 +109,7 @@ func (f *fake) runtime(insecure ...string) *Runtime {
 			case <-ctx.Done():
 				return
 			case <-r.Again():
-				_ = r.Reconcile(ctx)
+				_ = f.pass(ctx, r)
 			}
 		}
 	}()
@@ -115,11 +117,25 @@ func (f *fake) runtime(insecure ...string) *Runtime {
 	return r
 }
 
+// pass makes one pass, and settle waits until nobody works: one at a time, as the
+// agent does.
+func (f *fake) pass(ctx context.Context, r *Runtime) error {
+	f.passes.Lock()
+	defer f.passes.Unlock()
+	return r.Reconcile(ctx)
+}
+
+func (f *fake) settle(r *Runtime) {
+	f.passes.Lock()
+	defer f.passes.Unlock()
+	r.Wait()
+}
+
 // apply sets what is desired and makes a pass.
 func (f *fake) apply(r *Runtime, states ...wire.DesiredState) {
 	f.t.Helper()
 	r.Set(states, nil)
-	if err := r.Reconcile(f.t.Context()); err != nil {
+	if err := f.pass(f.t.Context(), r); err != nil {
 		f.t.Fatal(err)
 	}
 }
@@ -148,6 +164,16 @@ func (f *fake) changes() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return append([]string{}, f.log...)
+}
+
+// status is that of a container; "" when there is none.
+func (f *fake) status(name string) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c := f.find(name); c != nil {
+		return c.State.Status
+	}
+	return ""
 }
 
 // add puts a container there that nobody created through the API.

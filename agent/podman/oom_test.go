@@ -10,10 +10,14 @@ import (
 	"github.com/nationtech/fleetctl/internal/wire"
 )
 
-// kills plays a kernel that has killed so many processes for want of memory.
+// kills plays a kernel that has killed so many processes for want of memory. The
+// file is never seen half written.
 func kills(t *testing.T, file string, n int) {
 	t.Helper()
-	if err := os.WriteFile(file, fmt.Appendf(nil, "low 0\nhigh 0\nmax 31\noom %d\noom_kill %d\noom_group_kill 0\n", n, n), 0o600); err != nil {
+	if err := os.WriteFile(file+".new", fmt.Appendf(nil, "low 0\nhigh 0\nmax 31\noom %d\noom_kill %d\noom_group_kill 0\n", n, n), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(file+".new", file); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -95,7 +99,7 @@ func TestOutOfMemoryThatPodmanMissed(t *testing.T) {
 	r.ooms.ooms = nil // long ago by now
 	r.ooms.mu.Unlock()
 	f.apply(r, desired(t, "web", 1, once))
-	r.Wait()
+	f.settle(r)
 	is(wire.ReasonOutOfMemory, "exited with code 137 (out of memory)")
 }
 

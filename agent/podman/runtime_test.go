@@ -38,13 +38,16 @@ func TestRunningIsOfTheGeneration(t *testing.T) {
 	r := f.runtime()
 	f.apply(r, desired(t, "web", 1, service("a", "x/a")))
 	f.await(r, "running", all("web", wire.PhaseRunning))
-	r.Wait()
+	f.settle(r)
+	f.passes.Lock()
 	r.Set([]wire.DesiredState{desired(t, "web", 2, service("a", "x/a"))}, nil)
-	if got := r.States()[0]; got.Phase != wire.PhasePending || got.Generation != 2 {
+	got := r.States()[0]
+	f.passes.Unlock()
+	if got.Phase != wire.PhasePending || got.Generation != 2 {
 		t.Errorf("before a look: %s, generation %d", got.Phase, got.Generation)
 	}
 	before := len(f.changes())
-	if err := r.Reconcile(t.Context()); err != nil {
+	if err := f.pass(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
 	f.await(r, "running", all("web", wire.PhaseRunning))
@@ -77,13 +80,15 @@ func TestCreatesReplacesRemoves(t *testing.T) {
 	f.await(r, "settled", func(s map[string]wire.DeploymentState) bool {
 		return s["web"].Phase == wire.PhaseRunning && s["web"].Generation == 3
 	})
-	r.Wait()
+	f.settle(r)
 	if got := f.changes()[before:]; len(got) > 0 {
 		t.Errorf("nothing to do, and yet: %v", got)
 	}
 
 	f.apply(r)
 	f.await(r, "gone", func(s map[string]wire.DeploymentState) bool { return len(s) == 0 })
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if len(f.containers) != 0 {
 		t.Errorf("%d containers are left", len(f.containers))
 	}
@@ -93,10 +98,10 @@ func TestNothingBeforeTheFirstSet(t *testing.T) {
 	f := newFake(t)
 	f.add("fleet-web-a", "running", map[string]string{labelManaged: "true", labelDeployment: "web", labelService: "a"})
 	r := f.runtime()
-	if err := r.Reconcile(t.Context()); err != nil {
+	if err := f.pass(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
-	r.Wait()
+	f.settle(r)
 	if got := f.changes(); len(got) > 0 {
 		t.Errorf("changes before anything is desired: %v", got)
 	}
@@ -114,10 +119,10 @@ func TestKeeps(t *testing.T) {
 	unknown := desired(t, "db", 2, service("a", "x/a"))
 	unknown.Score.Type = "WasmV9"
 	r.Set([]wire.DesiredState{unknown}, []string{"web"})
-	if err := r.Reconcile(t.Context()); err != nil {
+	if err := f.pass(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
-	r.Wait()
+	f.settle(r)
 	s := f.await(r, "reported", func(s map[string]wire.DeploymentState) bool {
 		return s["web"].Phase == wire.PhaseFailed && s["db"].Phase == wire.PhaseFailed
 	})
@@ -147,7 +152,7 @@ func TestForeignContainersAreLeftAlone(t *testing.T) {
 		t.Errorf("message %q", s["web"].Message)
 	}
 	for _, name := range []string{"fleet-web-a", "half", "other"} {
-		if f.find(name) == nil {
+		if f.status(name) == "" {
 			t.Errorf("%s is gone", name)
 		}
 	}
@@ -159,7 +164,9 @@ func TestFailedPull(t *testing.T) {
 	r := f.runtime("registry:5000")
 	f.apply(r, desired(t, "web", 1, service("a", "registry:5000/a:1")))
 	f.await(r, "running", all("web", wire.PhaseRunning))
+	f.mu.Lock()
 	f.pullFails["registry:5000/a:2"] = "manifest unknown"
+	f.mu.Unlock()
 	f.apply(r, desired(t, "web", 2, service("a", "registry:5000/a:2")), desired(t, "db", 1, service("a", "registry2:5000/b")))
 	s := f.await(r, "both", func(s map[string]wire.DeploymentState) bool {
 		return s["web"].Phase == wire.PhaseFailed && s["db"].Phase == wire.PhaseRunning
@@ -167,13 +174,15 @@ func TestFailedPull(t *testing.T) {
 	if !strings.Contains(s["web"].Message, "manifest unknown") {
 		t.Errorf("message %q", s["web"].Message)
 	}
-	if c := f.find("fleet-web-a"); c == nil || c.State.Status != "running" {
+	if f.status("fleet-web-a") != "running" {
 		t.Error("the old container does not run any more")
 	}
 	f.mu.Lock()
 	delete(f.pullFails, "registry:5000/a:2")
 	f.mu.Unlock()
 	f.await(r, "tried again", all("web", wire.PhaseRunning))
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for _, pull := range f.pulls {
 		if strings.HasPrefix(pull, "registry:5000/") != strings.HasSuffix(pull, "?tlsVerify=false") {
 			t.Errorf("pull %s", pull)
@@ -282,7 +291,7 @@ func TestUnreachable(t *testing.T) {
 	r := f.runtime()
 	r.client = NewClient(socket)
 	r.Set([]wire.DesiredState{desired(t, "web", 1, service("a", "x/a"))}, nil)
-	err := r.Reconcile(t.Context())
+	err := f.pass(t.Context(), r)
 	if err == nil || !strings.Contains(err.Error(), socket) || hint.Of(err) == "" {
 		t.Fatalf("error %v, hint %q", err, hint.Of(err))
 	}
@@ -299,7 +308,7 @@ func TestUnreachable(t *testing.T) {
 	defer l.Close()
 	ctx, cancel := contextWithTimeout(t, 100*time.Millisecond)
 	defer cancel()
-	if err := r.Reconcile(ctx); err == nil {
+	if err := f.pass(ctx, r); err == nil {
 		t.Error("no error from a service that does not answer")
 	}
 }
