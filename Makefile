@@ -12,6 +12,9 @@ GOFLAGS_STRIP := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 TAGS    := libvirt_dlopen
 TESTOUT ?= .fleet/test
 
+# What goes on beside another measures, and slows down, both.
+.NOTPARALLEL:
+
 ##@ Use
 .PHONY: help
 help: ## List the targets
@@ -77,63 +80,56 @@ generate: ## Regenerate what is generated: deep copies, CRDs
 	go generate ./...
 
 ##@ Test
+# All of them run, also when some fail: what is wrong is known at once.
 .PHONY: test
-test: ## All tests: units, throw-away hosts, virtual machines
+test: ## All tests: units, throw-away hosts, virtual machines, a browser
 	@scripts/setup build test
 	@rm -rf $(TESTOUT)
 	@$(MAKE) build
-	@$(MAKE) test-unit
-	@$(MAKE) test-dashboard
-	@$(MAKE) test-hosts
-	@$(MAKE) test-vm
+	@$(MAKE) --keep-going test-unit test-dashboard test-hosts test-vm
 
-# run-tests NAME TAGS ARGS...: one summary and one machine-readable record a run.
+# run-tests NAME TAGS PACKAGES ARGS MODULE: one summary and one machine-readable
+# record a run. Up to three tests may fail once; the summary names them.
 define run-tests
 	@mkdir -p $(TESTOUT)
-	@$(TOOL) gotestsum --format pkgname --hide-summary skipped --jsonfile $(abspath $(TESTOUT))/$(1).json -- -tags "$(2)" $(3)
-endef
-
-# run-real-tests NAME TAGS PACKAGES ARGS...: the same on real hosts and VMs, of which
-# up to three tests may fail once; the summary names them.
-define run-real-tests
-	@mkdir -p $(TESTOUT)
-	@$(TOOL) gotestsum --format pkgname --hide-summary skipped --jsonfile $(abspath $(TESTOUT))/$(1).json \
+	@modfile=$(CURDIR)/tools/go.mod; cd $(or $(5),.) && $(if $(5),CGO_ENABLED=0 GOFLAGS=-trimpath) go tool -modfile=$$modfile gotestsum \
+		--format pkgname --hide-summary skipped --jsonfile $(abspath $(TESTOUT))/$(1).json \
 		--rerun-fails=1 --rerun-fails-max-failures=3 --rerun-fails-run-root-test --packages="$(3)" -- -tags "$(2)" $(4)
 endef
 
 # tagged TAG: the packages with tests behind the build tag.
 tagged = $$(git grep -l --untracked -E '^//go:build $(1)( |$$)' -- '*_test.go' ':!server' | xargs -n1 dirname | sort -u | sed 's,^,./,')
 
-.PHONY: test-unit
-test-unit: ## Tests that need neither root nor a virtual machine, under the race detector
-	$(call run-tests,unit,$(TAGS),-race ./...)
-	@mkdir -p $(TESTOUT)
-	@modfile=$(CURDIR)/tools/go.mod; cd helm && CGO_ENABLED=0 GOFLAGS=-trimpath go tool -modfile=$$modfile gotestsum --format pkgname --hide-summary skipped --jsonfile $(abspath $(TESTOUT))/helm.json -- ./...
-	@$(MAKE) test-server
+.PHONY: test-unit test-root test-helm test-server
+test-unit: test-root test-helm test-server ## Tests that need neither root nor a virtual machine, under the race detector
 
-.PHONY: test-server
+test-root:
+	$(call run-tests,unit,$(TAGS),./...,-race)
+
+test-helm:
+	$(call run-tests,helm,,./...,,helm)
+
 test-server: fleet-server
-	$(call run-tests,apiserver,$(TAGS) apiserver,-p 1 $(call tagged,apiserver))
-	@mkdir -p $(TESTOUT)
-	@modfile=$(CURDIR)/tools/go.mod; cd server && CGO_ENABLED=0 GOFLAGS=-trimpath go tool -modfile=$$modfile gotestsum --format pkgname --hide-summary skipped --jsonfile $(abspath $(TESTOUT))/server.json -- -timeout 25m ./...
+	$(call run-tests,apiserver,$(TAGS) apiserver,$(call tagged,apiserver),-p 1)
+	$(call run-tests,server,,./...,-timeout 25m,server)
 
 .PHONY: test-hosts
 test-hosts: ## Tests on throw-away systemd hosts (root; Debian packages)
 	@scripts/setup build test
-	$(call run-real-tests,hosts,$(TAGS) hosts,$(call tagged,hosts),-p 1 -timeout 25m)
+	$(call run-tests,hosts,$(TAGS) hosts,$(call tagged,hosts),-p 1 -timeout 25m)
 
 .PHONY: test-vm
 test-vm: ## Tests with real virtual machines (root; minutes under emulation)
 	@scripts/setup build test
-	$(call run-real-tests,vm,$(TAGS) vm,$(call tagged,vm),-p 1 -timeout 40m)
+	$(call run-tests,vm,$(TAGS) vm,$(call tagged,vm),-p 1 -timeout 40m)
 
 .PHONY: test-dashboard
 test-dashboard: fleetctl agents fleet-server ## The dashboard in a real Chromium: on a played fleet, and on a real device (root)
 	@scripts/setup build test browser
 	@cd internal/dashboard/browsertest && npm ci --silent --no-audit --no-fund --ignore-scripts
 	@scripts/dashboard-assets --check
-	$(call run-tests,dashboard,$(TAGS) browser,-exec $(CURDIR)/scripts/offline -count 1 ./internal/dashboard/browsertest)
-	$(call run-real-tests,dashboard-device,$(TAGS) hosts browser,./internal/e2e,-run TestDashboard -count 1 -timeout 10m)
+	$(call run-tests,dashboard,$(TAGS) browser,./internal/dashboard/browsertest,-exec $(CURDIR)/scripts/offline -count 1)
+	$(call run-tests,dashboard-device,$(TAGS) hosts browser,./internal/e2e,-run TestDashboard -count 1 -timeout 10m)
 
 .PHONY: soak
 soak: ## Live through faults: a played fleet on a killed server (ROUNDS=, DEVICES=), drift, reboots, killed agents, a full disk, Podman gone and an hour of nothing (TRIALS=, REBOOTS=, KILLS=, CALM=), killed onboarding, a clock that jumps, VMs killed as they are made (CYCLES=); SEED= replays
