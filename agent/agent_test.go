@@ -30,6 +30,7 @@ type engine struct {
 	keep    []string
 	padding string // of each message
 	changed chan struct{}
+	slow    func() // what States does first; nil: nothing
 }
 
 func newEngine() *engine { return &engine{changed: make(chan struct{}, 1)} }
@@ -46,6 +47,12 @@ func (e *engine) Set(states []wire.DesiredState, keep []string) {
 }
 
 func (e *engine) States() []wire.DeploymentState {
+	e.mu.Lock()
+	slow := e.slow
+	e.mu.Unlock()
+	if slow != nil {
+		slow()
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var out []wire.DeploymentState
@@ -361,6 +368,40 @@ func TestWipedAndRestartedBroker(t *testing.T) {
 	f.await("the state after the restart", func(s wire.DeviceState) bool {
 		return phase("web", 1, wire.PhaseRunning)(s) && s.Revision == 1
 	})
+}
+
+// An outage that was over before the agent noticed is one: what the control plane
+// knew may be gone.
+func TestWipedUnnoticed(t *testing.T) {
+	f := newFleet(t, "127.0.0.1")
+	r := f.run(t.TempDir())
+	f.deploy("web", 1, web)
+	f.await("running", phase("web", 1, wire.PhaseRunning))
+
+	asked, answer := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	r.engine.mu.Lock()
+	r.engine.slow = func() {
+		once.Do(func() { close(asked) })
+		<-answer
+	}
+	r.engine.mu.Unlock()
+	select {
+	case r.engine.changed <- struct{}{}:
+	default:
+	}
+	<-asked
+	f.mu.Lock()
+	f.state, f.info = wire.DeviceState{}, wire.DeviceInfo{}
+	f.mu.Unlock()
+	f.wipe()
+	f.await("connected again", func(wire.DeviceState) bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.info.Device == deviceID
+	})
+	close(answer)
+	f.await("the state after the wipe", phase("web", 1, wire.PhaseRunning))
 }
 
 // A device that was never given a manifest leaves its containers alone.

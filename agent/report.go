@@ -27,6 +27,7 @@ func (a *Agent) reportLoop(ctx context.Context) {
 	retry := backoff{first: time.Second, last: time.Minute}
 	var sent []byte
 	var due time.Time
+	var during uint64 // how many connects there had been when it was sent
 	var err error
 	var status string
 	for {
@@ -35,13 +36,11 @@ func (a *Agent) reportLoop(ctx context.Context) {
 			status = now
 			a.cfg.Supervisor.Status(status)
 		}
-		force := false
 		select {
 		case <-ctx.Done():
 			a.finalReport(phases, sent)
 			return
 		case <-a.report:
-			force = due.IsZero()
 		case <-a.cfg.Engine.Changed():
 		case <-time.After(min(jittered(a.timing.State), a.timing.Tick)):
 		case <-retry.after(err):
@@ -49,11 +48,13 @@ func (a *Agent) reportLoop(ctx context.Context) {
 		sleep(ctx, settleTime)
 		err = nil
 		if !a.link.Up() {
-			due = time.Time{} // whatever is known there may be gone after an outage
 			continue
 		}
+		// What was known there may be gone after an outage, also after one that
+		// was over before anybody looked here.
+		connects := a.figures.connects.Load()
 		data := a.stateJSON(phases)
-		if !force && bytes.Equal(withoutTime(data), sent) && time.Now().Before(due) {
+		if connects == during && bytes.Equal(withoutTime(data), sent) && time.Now().Before(due) {
 			continue
 		}
 		if err = a.link.Put(ctx, wire.BucketState, wire.StateKey(a.cfg.Device), data); err != nil {
@@ -63,7 +64,7 @@ func (a *Agent) reportLoop(ctx context.Context) {
 			continue
 		}
 		a.figures.reports.Add(1)
-		sent, due = withoutTime(data), time.Now().Add(jittered(a.timing.State))
+		sent, due, during = withoutTime(data), time.Now().Add(jittered(a.timing.State)), connects
 	}
 }
 
