@@ -134,7 +134,7 @@ func must[T any](v T, err error) func(testing.TB) T {
 }
 
 func timeout(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*patience) // of a whole test
 	t.Cleanup(cancel)
 	return ctx
 }
