@@ -74,6 +74,8 @@ func TestRotateSigningKey(t *testing.T) {
 	ping(t, server, away)
 	ping(t, server, enrolled)
 
+	awaitTrust(t, server, "all three to be known to have it", func(k api.SigningKey) bool { return k.Devices == 3 && len(k.Lacking) == 0 })
+
 	if k, err = server.FinishRotation(t.Context(), false); err != nil || k.Phase != api.SigningIdle || len(k.Keys) != 1 || k.Keys[0].ID != successor {
 		t.Fatalf("%+v, %v", k, err)
 	}
