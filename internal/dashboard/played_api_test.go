@@ -46,7 +46,11 @@ func playedAPI(snapshot func() *fleet.Snapshot) http.Handler {
 				s.Phase, s.Message = wire.PhaseFailed, x.Status.Aggregate.LastError.Message
 			}
 			for _, service := range x.Spec.Score.Data.Services {
-				s.Services = append(s.Services, wire.ServiceState{Name: service.Name, Phase: s.Phase, Image: service.Image})
+				one := wire.ServiceState{Name: service.Name, Phase: s.Phase, Image: service.Image}
+				if s.Phase == wire.PhaseRunning {
+					one.StartedAt = &since
+				}
+				s.Services = append(s.Services, one)
 			}
 			d.State.Deployments = append(d.State.Deployments, s)
 		}
