@@ -80,13 +80,16 @@ generate: ## Regenerate what is generated: deep copies, CRDs
 	go generate ./...
 
 ##@ Test
-# All of them run, also when some fail: what is wrong is known at once.
+# All of them run, also when some fail: what is wrong is known at once. Those of
+# the server and those on hosts wait for most of their time, and share it.
 .PHONY: test
 test: ## All tests: units, throw-away hosts, virtual machines, a browser
 	@scripts/setup build test
 	@rm -rf $(TESTOUT)
 	@$(MAKE) build
-	@$(MAKE) --keep-going test-unit test-dashboard test-hosts test-vm
+	@status=0; $(MAKE) --keep-going test-root test-helm test-dashboard || status=1; \
+	$(MAKE) --keep-going test-server & $(MAKE) --keep-going test-hosts || status=1; wait $$! || status=1; \
+	$(MAKE) --keep-going test-vm || status=1; exit $$status
 
 # run-tests NAME TAGS PACKAGES ARGS MODULE: one summary and one machine-readable
 # record a run. Up to three tests may fail once; the summary names them.
@@ -99,6 +102,8 @@ endef
 
 # tagged TAG: the packages with tests behind the build tag.
 tagged = $$(git grep -l --untracked -E '^//go:build $(1)( |$$)' -- '*_test.go' ':!server' | xargs -n1 dirname | sort -u | sed 's,^,./,')
+# only TAG: those tests alone. The others of the packages were run without it.
+only = -run "^($$(git grep -l --untracked -E '^//go:build .*$(1)' -- '*_test.go' ':!server' | xargs grep -hoE '^func (Test|Example|Fuzz)[A-Za-z0-9_]+' | cut -d' ' -f2 | sort -u | paste -sd'|'))$$"
 
 .PHONY: test-unit test-root test-helm test-server
 test-unit: test-root test-helm test-server ## Tests that need neither root nor a virtual machine, under the race detector
@@ -110,18 +115,18 @@ test-helm:
 	$(call run-tests,helm,,./...,,helm)
 
 test-server: fleet-server
-	$(call run-tests,apiserver,$(TAGS) apiserver,$(call tagged,apiserver),-p 1)
+	$(call run-tests,apiserver,$(TAGS) apiserver,$(call tagged,apiserver),-p 1 $(call only,apiserver))
 	$(call run-tests,server,,./...,-timeout 25m,server)
 
 .PHONY: test-hosts
 test-hosts: ## Tests on throw-away systemd hosts (root; Debian packages)
 	@scripts/setup build test
-	$(call run-tests,hosts,$(TAGS) hosts,$(call tagged,hosts),-p 1 -timeout 25m)
+	$(call run-tests,hosts,$(TAGS) hosts,$(call tagged,hosts),-p 1 -timeout 25m $(call only,hosts))
 
 .PHONY: test-vm
 test-vm: ## Tests with real virtual machines (root; minutes under emulation)
 	@scripts/setup build test
-	$(call run-tests,vm,$(TAGS) vm,$(call tagged,vm),-p 1 -timeout 40m)
+	$(call run-tests,vm,$(TAGS) vm,$(call tagged,vm),-p 1 -timeout 40m $(call only,vm))
 
 .PHONY: test-dashboard
 test-dashboard: fleetctl agents fleet-server ## The dashboard in a real Chromium: on a played fleet, and on a real device (root)
@@ -138,7 +143,7 @@ soak: ## Live through faults: a played fleet on a killed server (ROUNDS=, DEVICE
 	go test -tags "$(TAGS) apiserver" -count 1 -v -timeout 4h -run '^TestSoak$$' ./internal/fleetsim -soak.rounds $(or $(ROUNDS),60) -soak.devices $(or $(DEVICES),200) $(if $(SEED),-soak.seed $(SEED))
 	go test -tags "$(TAGS) hosts" -count 1 -v -timeout 3h -run '^Test(DriftTrials|OfflineReboots|FaultsOnPodman|DiskOnPodman|SocketGoneAndBack|NoFalseRestart)$$' ./agent -soak.trials $(or $(TRIALS),20) -soak.reboots $(or $(REBOOTS),50) -soak.kills $(or $(KILLS),50) -soak.calm $(or $(CALM),1h) $(if $(SEED),-soak.seed $(SEED))
 	go test -tags "$(TAGS) hosts" -count 1 -v -timeout 1h -run '^TestOnboardKilled$$' ./internal/e2e -kill.count 0 $(if $(SEED),-kill.seed $(SEED))
-	go test -tags "$(TAGS) vm" -count 1 -v -timeout 1h -run '^TestDeviceInAMachine$$/^x86_64$$' ./internal/e2e -machine.faults
+	go test -tags "$(TAGS) vm" -count 1 -v -timeout 1h -run '^TestDeviceInAMachine$$' ./internal/e2e -machine.arch x86_64,aarch64 -machine.faults
 	go test -tags "$(TAGS) vm" -count 1 -v -timeout 2h -run '^TestKilledCyclesConverge$$' ./vm/libvirt -soak.cycles $(or $(CYCLES),30) $(if $(SEED),-soak.seed $(SEED))
 
 .PHONY: bench

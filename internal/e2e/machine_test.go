@@ -25,16 +25,20 @@ import (
 
 const bootLimit = 6 * time.Minute // emulated, on a loaded machine
 
-// Emulation takes its time, and none of this goes by the processor.
-var machineFaults = flag.Bool("machine.faults", false, "also try limits of containers, and a clock that jumps")
+// Emulation takes its time, and none of this goes by the processor: by itself
+// one architecture has to do, and the demo shows the other.
+var (
+	machineArch   = flag.String("machine.arch", "x86_64", "which `architectures` to take through it, separated by commas")
+	machineFaults = flag.Bool("machine.faults", false, "also try limits of containers, and a clock that jumps")
+)
 
 func TestMain(m *testing.M) { os.Exit(sandbox.Main(m)) }
 
-// TestDeviceInAMachine takes one virtual machine of each architecture through
-// the life of a device: made twice, onboarded, put back to a snapshot, grown, cut off
+// TestDeviceInAMachine takes one virtual machine of an architecture through the
+// life of a device: made twice, onboarded, put back to a snapshot, grown, cut off
 // from power, deleted.
 func TestDeviceInAMachine(t *testing.T) {
-	for _, arch := range []string{"x86_64", "aarch64"} {
+	for arch := range strings.SplitSeq(*machineArch, ",") {
 		t.Run(arch, func(t *testing.T) {
 			sandbox.LeavesNothing(t)
 			gateway := sandbox.Gateway(t)
