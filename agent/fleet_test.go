@@ -28,7 +28,7 @@ import (
 
 const (
 	deviceID = "pi-1"
-	patience = 20 * time.Second
+	patience = 40 * time.Second // for what has to happen, on a busy machine
 )
 
 // fleet is a control plane as far as an agent can tell: the real broker with
