@@ -26,8 +26,8 @@ func TestBootAndSSH(t *testing.T) {
 			testhost.Start(t, testhost.Options{Suite: suite}) // the template is warm from here on
 			start := time.Now()
 			h := testhost.Start(t, testhost.Options{Suite: suite, Hostname: "box"})
-			if took := time.Since(start); took > 3*time.Second {
-				t.Errorf("booted in %s, want less than 3 s", took)
+			if took := time.Since(start); took > 10*time.Second { // one, where nothing else works
+				t.Errorf("booted in %s, want less than 10 s", took)
 			} else {
 				t.Logf("booted in %s", took)
 			}
