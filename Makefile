@@ -92,12 +92,12 @@ test: ## All tests: units, throw-away hosts, virtual machines, a browser
 	$(MAKE) --keep-going test-vm || status=1; exit $$status
 
 # run-tests NAME TAGS PACKAGES ARGS MODULE: one summary and one machine-readable
-# record a run. Up to three tests may fail once; the summary names them.
+# record a run. Up to five tests may fail once; the summary names them.
 define run-tests
 	@mkdir -p $(TESTOUT)
 	@modfile=$(CURDIR)/tools/go.mod; cd $(or $(5),.) && $(if $(5),CGO_ENABLED=0 GOFLAGS=-trimpath) go tool -modfile=$$modfile gotestsum \
 		--format pkgname --hide-summary skipped --jsonfile $(abspath $(TESTOUT))/$(1).json \
-		--rerun-fails=1 --rerun-fails-max-failures=3 --rerun-fails-run-root-test --packages="$(3)" -- -tags "$(2)" $(4)
+		--rerun-fails=1 --rerun-fails-max-failures=5 --rerun-fails-run-root-test --packages="$(3)" -- -tags "$(2)" $(4)
 endef
 
 # tagged TAG: the packages with tests behind the build tag.
