@@ -112,7 +112,8 @@ func TestOutOfMemoryOnce(t *testing.T) {
 	ended := func(container string, code int, at time.Time) bool {
 		return r.ranOut(w, Container{ID: container, State: ContainerState{Status: "exited", ExitCode: code, OOMKilled: true, FinishedAt: at}})
 	}
-	if !ended("a", 1, began) || !ended("a", 1, began) {
+	first, second := ended("a", 1, began), ended("a", 1, began)
+	if !first || !second {
 		t.Error("the first end, asked twice, is not for want of memory")
 	}
 	again := began.Add(time.Minute)
