@@ -12,9 +12,6 @@ GOFLAGS_STRIP := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 TAGS    := libvirt_dlopen
 TESTOUT ?= .fleet/test
 
-# What goes on beside another measures, and slows down, both.
-.NOTPARALLEL:
-
 ##@ Use
 .PHONY: help
 help: ## List the targets
@@ -87,9 +84,9 @@ test: ## All tests: units, throw-away hosts, virtual machines, a browser
 	@scripts/setup build test
 	@rm -rf $(TESTOUT)
 	@$(MAKE) build
-	@status=0; $(MAKE) --keep-going test-root test-helm test-dashboard || status=1; \
-	$(MAKE) --keep-going test-server & $(MAKE) --keep-going test-hosts || status=1; wait $$! || status=1; \
-	$(MAKE) --keep-going test-vm || status=1; exit $$status
+	@status=0; $(MAKE) -j1 --keep-going test-root test-helm test-dashboard || status=1; \
+	$(MAKE) -j2 --keep-going test-server test-hosts || status=1; \
+	$(MAKE) -j1 --keep-going test-vm || status=1; exit $$status
 
 # run-tests NAME TAGS PACKAGES ARGS MODULE: one summary and one machine-readable
 # record a run. Up to five tests may fail once; the summary names them.
