@@ -18,7 +18,7 @@ help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: fleetctl fleetctl-helm agents fleet-server ## Build fleetctl, fleet-server and the agent for every architecture into bin/
+build: fleetctl fleetctl-vm fleetctl-helm agents fleet-server ## Build fleetctl, fleet-server and the agent for every architecture into bin/
 
 .PHONY: demo
 demo: ## From nothing to a container on a VM, in one command (ARCH=x86_64)
@@ -39,11 +39,18 @@ demo-parts:
 		CGO_ENABLED=0 GOARCH=$$arch go build -trimpath -ldflags "-s -w" -o bin/demoapp-linux-$$arch ./internal/testhost/demoapp; \
 	done
 
-.PHONY: fleetctl fleetctl-helm agents fleet-server
+.PHONY: fleetctl fleetctl-vm fleetctl-helm agents fleet-server
 fleetctl:
 	@scripts/setup build
 	@mkdir -p bin
-	go build -tags $(TAGS) $(GOFLAGS_STRIP) -o bin/fleetctl ./cmd/fleetctl
+	CGO_ENABLED=0 go build $(GOFLAGS_STRIP) -o bin/fleetctl ./cmd/fleetctl
+
+# The same with libvirt, which takes longer to open than all else takes to start:
+# fleetctl runs it for what needs libvirt.
+fleetctl-vm:
+	@scripts/setup build
+	@mkdir -p bin
+	go build -tags $(TAGS) $(GOFLAGS_STRIP) -o bin/fleetctl-vm ./cmd/fleetctl
 
 # What fleetctl installs others' charts with: the Helm SDK, apart from it.
 fleetctl-helm:

@@ -17,12 +17,17 @@ import (
 // machines afterwards, as far as its own libvirt says.
 func TestDoctorFixesARealHost(t *testing.T) {
 	h := testhost.Start(t, testhost.Options{})
-	program := filepath.Join(t.TempDir(), "fleetctl")
-	build := exec.CommandContext(t.Context(), "go", "build", "-tags", "libvirt_dlopen", "-o", program, "github.com/nationtech/fleetctl/cmd/fleetctl")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+	for name, args := range map[string][]string{
+		"fleetctl":    {"CGO_ENABLED=0", "go", "build", "-trimpath"},
+		"fleetctl-vm": {"go", "build", "-trimpath", "-tags", "libvirt_dlopen"},
+	} {
+		program := filepath.Join(t.TempDir(), name)
+		build := exec.CommandContext(t.Context(), "env", append(args, "-o", program, "github.com/nationtech/fleetctl/cmd/fleetctl")...)
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("build %s: %v\n%s", name, err, out)
+		}
+		copyProgram(t, program, h.Root()+"/usr/local/bin/"+name)
 	}
-	copyProgram(t, program, h.Root()+"/usr/local/bin/fleetctl")
 	run := func(script string, code int, wants ...string) {
 		t.Helper()
 		out, err := h.Run(t.Context(), script)

@@ -2,12 +2,9 @@ package cli
 
 import (
 	"debug/elf"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 
+	"github.com/nationtech/fleetctl/internal/beside"
 	"github.com/nationtech/fleetctl/internal/hint"
 )
 
@@ -21,22 +18,11 @@ func agentBinaryFinder(named string) func(goarch string) (string, error) {
 		if named != "" {
 			return named, checkAgentBinary(named, goarch)
 		}
-		self, err := os.Executable()
-		if err == nil {
-			self, err = filepath.EvalSymlinks(self)
-		}
+		path, err := beside.Find("fleet-agent-linux-" + goarch)
 		if err != nil {
-			return "", fmt.Errorf("find fleetctl's own directory: %w", err)
+			return "", hint.Wrap(err, "build it with make build, or name one with --agent-binary")
 		}
-		name := "fleet-agent-linux-" + goarch
-		for _, dir := range []string{".", "../libexec/fleetctl"} {
-			path := filepath.Join(filepath.Dir(self), dir, name)
-			err := checkAgentBinary(path, goarch)
-			if !errors.Is(err, fs.ErrNotExist) {
-				return path, err
-			}
-		}
-		return "", hint.New("there is no "+name+" beside fleetctl or in ../libexec/fleetctl", "build it with make build, or name one with --agent-binary")
+		return path, checkAgentBinary(path, goarch)
 	}
 }
 

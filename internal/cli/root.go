@@ -28,11 +28,11 @@ how Kubernetes is reached.`,
   fleetctl get devices`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		PersistentPreRunE: func(*cobra.Command, []string) error {
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if !slices.Contains(outputFormats(), f.global.output) {
 				return usageError(errors.New("--output "+f.global.output+" is not known"), "use --output text, json or yaml")
 			}
-			return nil
+			return handOver(cmd)
 		},
 	}
 	flags := cmd.PersistentFlags()
@@ -82,8 +82,8 @@ func commands(f *Factory) []*cobra.Command {
 		newAuditCmd(f),
 		newServerCmd(f),
 		newBenchCmd(f),
-		newDoctorCmd(f),
-		newVMCmd(f),
+		markLibvirt(newDoctorCmd(f)),
+		markLibvirt(newVMCmd(f)),
 		newImageCmd(f),
 		newVersionCmd(f),
 	}

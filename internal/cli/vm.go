@@ -73,6 +73,9 @@ func (f *Factory) vmKeyPath() (string, error) {
 // completeVMs completes machine names; a hypervisor that cannot be reached
 // completes nothing.
 func (v *vmFactory) completeVMs(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if err := handOver(cmd); err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
 	h, err := v.hypervisor(cmd.Context())
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp

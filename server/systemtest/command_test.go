@@ -35,8 +35,9 @@ var fleetctl = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(filepath.Dir(server), "fleetctl") // removed with it
-	cmd := exec.Command("go", "build", "-tags", "libvirt_dlopen", "-trimpath", "-ldflags", "-s -w -X main.version=v1.2.3", "-o", path, "./cmd/fleetctl")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X main.version=v1.2.3", "-o", path, "./cmd/fleetctl")
 	cmd.Dir = filepath.Join("..", "..")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build fleetctl: %w\n%s", err, out)
 	}

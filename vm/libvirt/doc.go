@@ -4,8 +4,8 @@
 // cloud-init seed disk; it touches nothing else of the host.
 //
 // libvirt is a C library. With cgo and the tag libvirt_dlopen it is loaded when
-// first used, so that no headers are needed to build; otherwise Open says what
-// is missing.
+// the program starts, so that no headers are needed to build; otherwise Open says
+// what is missing.
 package libvirt
 
 import (

@@ -15,6 +15,9 @@ import (
 	"github.com/nationtech/fleetctl/vm"
 )
 
+// Linked says whether libvirt is in this program.
+const Linked = true
+
 // Hypervisor is a connection to a libvirt.
 type Hypervisor struct {
 	Config

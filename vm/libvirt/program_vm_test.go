@@ -38,10 +38,15 @@ func newProgram(t *testing.T) program {
 	if err != nil {
 		t.Fatal(err)
 	}
-	build := exec.CommandContext(t.Context(), "go", "build", "-tags", "libvirt_dlopen", "-o", p.path, "./cmd/fleetctl")
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build fleetctl: %v\n%s", err, out)
+	// As the Makefile does: fleetctl hands over to fleetctl-vm beside it.
+	for _, build := range []*exec.Cmd{
+		exec.CommandContext(t.Context(), "env", "CGO_ENABLED=0", "go", "build", "-trimpath", "-o", p.path, "./cmd/fleetctl"),
+		exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-tags", "libvirt_dlopen", "-o", p.path+"-vm", "./cmd/fleetctl"),
+	} {
+		build.Dir = root
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", strings.Join(build.Args, " "), err, out)
+		}
 	}
 	return p
 }

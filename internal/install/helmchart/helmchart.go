@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -22,6 +21,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"github.com/nationtech/fleetctl/internal/beside"
 	"github.com/nationtech/fleetctl/internal/hint"
 	"github.com/nationtech/fleetctl/internal/install"
 )
@@ -70,9 +70,9 @@ func (c *Client) Render(ctx context.Context, r install.Release) (string, error) 
 }
 
 func (c *Client) run(ctx context.Context, request Request) (Answer, error) {
-	program, err := find()
+	program, err := beside.Find(Program)
 	if err != nil {
-		return Answer{}, err
+		return Answer{}, hint.Wrap(fmt.Errorf("charts are installed with %s: %w", Program, err), "build it with make build, or install NATS yourself and name it with --nats-url")
 	}
 	if request.Dir = c.Dir; c.Dir != "" {
 		if request.Dir, err = filepath.Abs(c.Dir); err != nil {
@@ -130,24 +130,6 @@ func (c *Client) run(ctx context.Context, request Request) (Answer, error) {
 type unexpected struct{ error }
 
 func (unexpected) Is(target error) bool { return target == install.ErrChartVersion }
-
-// find looks where make build and packages put the program.
-func find() (string, error) {
-	self, err := os.Executable()
-	if err == nil {
-		self, err = filepath.EvalSymlinks(self)
-	}
-	if err != nil {
-		return "", fmt.Errorf("find fleetctl's own directory: %w", err)
-	}
-	for _, dir := range []string{".", "../libexec/fleetctl"} {
-		path := filepath.Join(filepath.Dir(self), dir, Program)
-		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
-			return path, nil
-		}
-	}
-	return "", hint.New("there is no "+Program+" beside fleetctl or in ../libexec/fleetctl, and charts are installed with it", "build it with make build, or install NATS yourself and name it with --nats-url")
-}
 
 // kubeconfig is an access to a cluster as a file, whatever it was found in.
 func kubeconfig(config *rest.Config) ([]byte, error) {
