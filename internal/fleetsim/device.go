@@ -139,7 +139,12 @@ func (d *device) connect(ctx context.Context, e api.Enrolment) error {
 	if err := l.Subscribe(wire.HintSubject(d.id), func(string, []byte) { d.hint(ctx) }); err != nil {
 		return err
 	}
-	return d.introduce(ctx)
+	if err := d.introduce(ctx); err != nil {
+		return err
+	}
+	// What it was told by an earlier run that kept its fleet it is not hinted at again.
+	_, err = d.look(ctx)
+	return err
 }
 
 // introduce writes what the device is and that it lives.

@@ -168,6 +168,7 @@ func ownCPU() time.Duration {
 // change edits one Deployment after the other while the load runs, so that
 // the time to the hint is that of a busy server.
 func (f *fleet) change(ctx context.Context) {
+	began := time.Now().Unix() // other images than those of a run before, which may have kept its Deployments
 	for n := 0; sleepUntil(ctx, time.Now().Add(200*time.Millisecond)); n++ {
 		g := f.groups[n%len(f.groups)]
 		if last := g.change.Load(); last != nil && last.missing.Load() > 0 {
@@ -176,7 +177,7 @@ func (f *fleet) change(ctx context.Context) {
 		c := &change{at: time.Now()}
 		c.missing.Store(int64(len(g.devices)))
 		g.change.Store(c)
-		patch := fmt.Appendf(nil, `{"spec":{"score":{"data":{"services":[{"name":"app","image":"registry.invalid/bench:v%d"}]}}}}`, n+2)
+		patch := fmt.Appendf(nil, `{"spec":{"score":{"data":{"services":[{"name":"app","image":"registry.invalid/bench:v%d-%d"}]}}}}`, n+2, began)
 		if err := f.Kube.Patch(ctx, f.deployment(g), client.RawPatch("application/merge-patch+json", patch)); err != nil {
 			g.change.Store(nil)
 			f.failed(ctx, err)

@@ -26,7 +26,8 @@ type Index struct {
 	anchored postings // selectors that are found by a term
 	free     set      // selectors without a positive term: met by anything
 
-	ofDevice map[string]set // matching selectors
+	ofDevice map[string]set      // matching selectors
+	listed   map[string][]string // the same, sorted, once asked for: reports ask all the time
 }
 
 type set map[string]struct{}
@@ -48,7 +49,7 @@ func NewIndex() *Index {
 	return &Index{
 		devices: map[string]labels.Set{}, selectors: map[string]*entry{},
 		carriers: postings{}, anchored: postings{}, free: set{},
-		ofDevice: map[string]set{},
+		ofDevice: map[string]set{}, listed: map[string][]string{},
 	}
 }
 
@@ -80,6 +81,7 @@ func (x *Index) SetDevice(id string, l map[string]string) Change {
 		delete(x.selectors[name].devices, id)
 	}
 	x.ofDevice[id] = now
+	delete(x.listed, id)
 	return change
 }
 
@@ -94,6 +96,7 @@ func (x *Index) RemoveDevice(id string) Change {
 	}
 	delete(x.devices, id)
 	delete(x.ofDevice, id)
+	delete(x.listed, id)
 	return change
 }
 
@@ -124,9 +127,11 @@ func (x *Index) SetSelector(name string, s labels.Selector) Change {
 	change := diff(before, e.devices)
 	for _, id := range change.Joined {
 		x.ofDevice[id][name] = struct{}{}
+		delete(x.listed, id)
 	}
 	for _, id := range change.Left {
 		delete(x.ofDevice[id], name)
+		delete(x.listed, id)
 	}
 	return change
 }
@@ -141,6 +146,7 @@ func (x *Index) RemoveSelector(name string) Change {
 	delete(x.selectors, name)
 	for id := range e.devices {
 		delete(x.ofDevice[id], name)
+		delete(x.listed, id)
 	}
 	return diff(e.devices, nil)
 }
@@ -153,9 +159,15 @@ func (x *Index) Devices(name string) []string {
 	return nil
 }
 
-// Selectors lists the selectors that match a device, sorted.
+// Selectors lists the selectors that match a device, sorted. The list is not to
+// be changed.
 func (x *Index) Selectors(id string) []string {
-	return slices.Sorted(maps.Keys(x.ofDevice[id]))
+	names, known := x.listed[id]
+	if matching := x.ofDevice[id]; !known && matching != nil {
+		names = slices.Sorted(maps.Keys(matching))
+		x.listed[id] = names
+	}
+	return names
 }
 
 func (x *Index) unanchor(name string, e *entry) {

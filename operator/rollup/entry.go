@@ -34,7 +34,7 @@ func (t *Tracker) Entry(device, name string) Entry {
 	if r == nil {
 		return Entry{}
 	}
-	e := r.deployments[name]
+	e, _ := r.deployment(name)
 	out := Entry{UID: e.uid, Generation: e.generation, Phase: e.phase, Message: e.message, Err: r.err}
 	if !e.since.IsZero() {
 		out.Since = e.since.Add(-r.ahead)

@@ -62,14 +62,15 @@ type deployment struct {
 
 // report is the part of a wire.DeviceState that counts.
 type report struct {
-	deployments map[string]entry
-	err         string // what keeps the device from working on its manifest
+	deployments []entry // by name: devices report all the time, and a map would be ten times as large
+	err         string  // what keeps the device from working on its manifest
 	warnings    []string
 	at          time.Time
 	ahead       time.Duration // the device's clock, of ours
 }
 
 type entry struct {
+	name       string
 	uid        string
 	generation int64
 	phase      wire.Phase
@@ -120,13 +121,14 @@ func (t *Tracker) Leave(name, device string) {
 // summary it changed. The names are all that the device is a member of.
 func (t *Tracker) Report(device string, s *wire.DeviceState, memberOf []string) (changed []string) {
 	old := t.reports[device]
-	r := &report{deployments: make(map[string]entry, len(s.Deployments)), err: wire.ClipMessage(s.Error), at: s.At}
+	r := &report{deployments: make([]entry, 0, len(s.Deployments)), err: wire.ClipMessage(s.Error), at: s.At}
 	for _, w := range s.Warnings[:min(len(s.Warnings), maxWarnings)] {
 		r.warnings = append(r.warnings, wire.ClipMessage(w))
 	}
 	for _, d := range s.Deployments {
-		r.deployments[d.Name] = entry{uid: d.UID, generation: d.Generation, phase: d.Phase, message: wire.ClipMessage(d.Message), since: d.Since}
+		r.deployments = append(r.deployments, entry{d.Name, d.UID, d.Generation, d.Phase, wire.ClipMessage(d.Message), d.Since})
 	}
+	slices.SortStableFunc(r.deployments, func(a, b entry) int { return cmp.Compare(a.name, b.name) })
 	t.reports[device] = r
 	for _, name := range memberOf {
 		d := t.deployments[name]
@@ -186,7 +188,7 @@ func (t *Tracker) judge(name string, d *deployment, device string) Outcome {
 	if r == nil {
 		return Pending
 	}
-	e, ok := r.deployments[name]
+	e, ok := r.deployment(name)
 	if !ok || e.uid != d.uid || e.generation != d.generation {
 		// It has not got there; if it says that it cannot, it failed.
 		if r.err != "" {
@@ -204,9 +206,18 @@ func (t *Tracker) judge(name string, d *deployment, device string) Outcome {
 	}
 }
 
+// deployment is what the device said of one of them.
+func (r *report) deployment(name string) (entry, bool) {
+	i, found := slices.BinarySearchFunc(r.deployments, name, func(e entry, name string) int { return cmp.Compare(e.name, name) })
+	if !found {
+		return entry{}, false
+	}
+	return r.deployments[i], true
+}
+
 // failure is why the device fails at a deployment, without its name.
 func (r *report) failure(name string) Failure {
-	if e, ok := r.deployments[name]; ok && e.phase == wire.PhaseFailed {
+	if e, ok := r.deployment(name); ok && e.phase == wire.PhaseFailed {
 		return Failure{Message: e.message, At: e.since}
 	}
 	return Failure{Message: r.err, At: r.at}

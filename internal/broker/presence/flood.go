@@ -33,7 +33,7 @@ type Limits struct {
 func DefaultLimits() Limits {
 	return Limits{
 		Messages: 2000, Bytes: 32 << 20, Burst: 4 * time.Second, Unread: 8 << 20,
-		Pause: 10 * time.Second, MaxPause: 10 * time.Minute, Every: 2 * time.Second, PerConnection: 500 * time.Microsecond,
+		Pause: 10 * time.Second, MaxPause: 10 * time.Minute, Every: 2 * time.Second, PerConnection: 1500 * time.Microsecond,
 	}
 }
 

@@ -22,6 +22,22 @@ func TestLimit(t *testing.T) {
 	}
 }
 
+func TestGrowth(t *testing.T) {
+	for name, tt := range map[string]struct {
+		machine, held uint64
+		want          int
+	}{
+		"much, and plenty of memory":  {24 << 30, 2 << 30, easy},
+		"little":                      {24 << 30, 1<<30 - 1, usual},
+		"much for the machine":        {24 << 30, 2<<30 + 1, usual},
+		"a machine that is too small": {4 << 30, 1 << 30, usual},
+	} {
+		if got := growth(tt.machine, tt.held); got != tt.want {
+			t.Errorf("%s: %d, want %d", name, got, tt.want)
+		}
+	}
+}
+
 func TestTotal(t *testing.T) {
 	if got, known := total("MemTotal:       24678412 kB\nMemFree:          123 kB\n"); !known || got != 24678412<<10 {
 		t.Errorf("%d, %t", got, known)
