@@ -10,10 +10,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
 
+// insideMark holds the process id of the test program outside of the sandbox.
 const insideMark = "FLEETCTL_TEST_IN_SANDBOX"
 
 // Repository is the root of the checkout that this package was built from, seen
@@ -60,7 +62,7 @@ func Main(m *testing.M) int {
 	}
 	sandbox := func(args ...string) int {
 		command := exec.Command(filepath.Join(root, "scripts/vm-sandbox"), args...)
-		command.Env = append(os.Environ(), "FLEETCTL_SANDBOX="+state, insideMark+"=1")
+		command.Env = append(os.Environ(), "FLEETCTL_SANDBOX="+state, insideMark+"="+strconv.Itoa(os.Getpid()))
 		command.Stdout, command.Stderr = os.Stdout, os.Stderr
 		if err := command.Run(); err != nil {
 			fmt.Println("vm-sandbox:", err)
@@ -96,7 +98,9 @@ func Image(t testing.TB, arch string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := exec.CommandContext(t.Context(), filepath.Join(root, "scripts/build-image"), "--device", "--arch", arch)
+	// Packages come from outside, where the sandbox does not lead.
+	command := exec.CommandContext(t.Context(), "nsenter", "--net", "--target", os.Getenv(insideMark),
+		filepath.Join(root, "scripts/build-image"), "--device", "--arch", arch)
 	command.Stderr = lines{t}
 	out, err := command.Output()
 	if err != nil {
