@@ -103,8 +103,8 @@ func runAll(ctx context.Context, opts allOptions) error {
 		return fmt.Errorf("keep systemd's socket from the API server: %w", err)
 	}
 
-	if os.Getenv("GOMEMLIMIT") == "" { // who sets it decides himself
-		go memory.Keep(ctx)
+	if os.Getenv("GOMEMLIMIT") == "" { // who sets it, or GOGC, decides himself
+		go memory.Keep(ctx, os.Getenv("GOGC") == "")
 	}
 	return allinone.Run(ctx, opts.Config, func(e allinone.Endpoints) error {
 		opts.Log.Info("ready", "took", time.Since(begin).Round(time.Millisecond))

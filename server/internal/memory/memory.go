@@ -7,7 +7,6 @@ package memory
 
 import (
 	"context"
-	"os"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -33,9 +32,9 @@ const (
 	plenty = 0.25
 )
 
-// Keep adjusts both until ctx ends; what GOGC says stays. When it cannot be told how
-// much memory the machine has it does nothing.
-func Keep(ctx context.Context) {
+// Keep adjusts both until ctx ends, how often the collector works only if that is
+// adjustable. When it cannot be told how much memory the machine has it does nothing.
+func Keep(ctx context.Context, adjustable bool) {
 	machine, known := machineBytes()
 	if !known {
 		return
@@ -43,12 +42,11 @@ func Keep(ctx context.Context) {
 	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	_, fixed := os.LookupEnv("GOGC")
 	for now := usual; ; {
 		metrics.Read(samples)
 		held := samples[0].Value.Uint64() + samples[1].Value.Uint64()
 		debug.SetMemoryLimit(limit(machine, held))
-		if percent := growth(machine, held); percent != now && !fixed {
+		if percent := growth(machine, held); percent != now && adjustable {
 			debug.SetGCPercent(percent)
 			now = percent
 		}
