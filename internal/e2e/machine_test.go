@@ -169,7 +169,7 @@ func (d *device) onboard() {
 // the memory's is said to be killed for that, for ever again.
 func (d *device) limits() {
 	d.t.Helper()
-	image := registry.PushApp(d.t, d.registry, "hello", "v1")
+	image := registry.PushAppFor(d.t, d.registry, "hello", "v1", map[string]string{"x86_64": "amd64", "aarch64": "arm64"}[d.arch])
 	bound := &fleet.Limits{CPUs: "0.5", Memory: "64Mi"}
 	d.deploy("bound", fleet.Service{Name: "web", Image: image, Ports: []fleet.Port{"8080:8080"}, Limits: bound})
 	d.deploy("greedy", fleet.Service{Name: "eater", Image: image, Command: []fleet.Word{"tool", "allocate", "256"}, Limits: bound})

@@ -28,11 +28,17 @@ const AppPackage = "github.com/nationtech/fleetctl/internal/testhost/demoapp"
 // name:version. It returns the reference that a host pulls.
 func PushApp(t testing.TB, s *Server, name, version string) string {
 	t.Helper()
+	return PushAppFor(t, s, name, version, runtime.GOARCH)
+}
+
+// PushAppFor is PushApp for a GOARCH.
+func PushAppFor(t testing.TB, s *Server, name, version, arch string) string {
+	t.Helper()
 	binary := filepath.Join(t.TempDir(), "demoapp")
-	if err := BuildApp(t.Context(), binary, runtime.GOARCH); err != nil {
+	if err := BuildApp(t.Context(), binary, arch); err != nil {
 		t.Fatal(err)
 	}
-	app := App{Binary: binary, Arch: runtime.GOARCH, Version: version}
+	app := App{Binary: binary, Arch: arch, Version: version}
 	if s.login != nil {
 		app.Auth = &authn.Basic{Username: s.login.User, Password: s.login.Password}
 	}
