@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nationtech/fleetctl/internal/beside"
+	"github.com/nationtech/fleetctl/internal/hint"
 	"github.com/nationtech/fleetctl/vm/libvirt"
 )
 
@@ -49,5 +50,5 @@ func becomeWithLibvirt() error {
 		return nil //nolint:nilerr // the command says it better
 	}
 	err = syscall.Exec(path, append([]string{path}, os.Args[1:]...), os.Environ()) //nolint:gosec // of our own installation
-	return fmt.Errorf("run %s: %w", path, err)
+	return hint.Wrap(fmt.Errorf("run %s: %w", path, err), "it is linked against this system's C library: build it here with make fleetctl-vm")
 }
